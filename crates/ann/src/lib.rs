@@ -1,0 +1,3 @@
+//! Vector indexes: flat, HNSW and sharded.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,5 @@
+//! The `cargo book` command.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

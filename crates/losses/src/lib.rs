@@ -1,0 +1,3 @@
+//! Contrastive, metric and ranking objectives on candle tensors.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Encoders, heads, optimizers and training loops on candle tensors.
+
+#![forbid(unsafe_code)]

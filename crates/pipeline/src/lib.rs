@@ -1,0 +1,3 @@
+//! Versioned vector stores, migrations and incremental updates.
+
+#![forbid(unsafe_code)]

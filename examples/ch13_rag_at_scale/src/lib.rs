@@ -1,0 +1,3 @@
+//! Chapter 13. Retrieval-augmented generation at scale.
+
+#![forbid(unsafe_code)]

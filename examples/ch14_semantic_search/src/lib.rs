@@ -1,0 +1,3 @@
+//! Chapter 14. Semantic search beyond text.
+
+#![forbid(unsafe_code)]
