@@ -1,3 +1,15 @@
 //! Metrics of retrieval, ranking, classification, calibration and embedding quality, with bootstrap intervals.
 
 #![forbid(unsafe_code)]
+
+pub mod bootstrap;
+pub mod calibration;
+pub mod classification;
+pub mod clustering;
+pub mod correlation;
+mod error;
+pub mod fit;
+pub mod retrieval;
+pub mod separation;
+
+pub use error::EvalError;

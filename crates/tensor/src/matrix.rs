@@ -184,7 +184,9 @@ impl Matrix {
         for row in self.as_mut_slice().chunks_exact_mut(dim) {
             let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
             if norm > 0.0 {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                for x in row {
+                    *x = (f64::from(*x) / norm) as f32;
+                }
             }
         }
     }
