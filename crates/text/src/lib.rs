@@ -1,3 +1,15 @@
 //! Tokenizers, sentence encoders, lexical indexes, topic models, word vectors and near-duplicates.
 
 #![forbid(unsafe_code)]
+
+pub mod code;
+pub mod error;
+pub mod hash;
+pub mod lexical;
+pub mod minhash;
+pub mod sentences;
+pub mod stopwords;
+pub mod tokens;
+pub mod values;
+
+pub use error::TextError;
