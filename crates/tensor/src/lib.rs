@@ -3,7 +3,6 @@
 pub mod kernels;
 pub mod matrix;
 pub mod rng;
-pub mod sparse;
 pub mod topk;
 
 pub use matrix::{Matrix, TensorError};
