@@ -1,0 +1,66 @@
+//! [`AnnError`]: what an index refuses, with the offending value.
+
+use std::path::PathBuf;
+
+/// Why an index refused an operation. Nothing was changed when one of these comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnError {
+    /// A vector's dimension isn't the index's.
+    #[error("the index holds vectors of dimension {expected}, got {got}")]
+    Dimension {
+        /// The index's dimension.
+        expected: usize,
+        /// The dimension given.
+        got: usize,
+    },
+    /// A vector holds NaN or an infinite value.
+    #[error("row {row}, column {column} is {value}, not a finite number")]
+    NotFinite {
+        /// Row of the matrix given (0 for a single query).
+        row: usize,
+        /// Column of the first offending value.
+        column: usize,
+        /// The value itself.
+        value: f32,
+    },
+    /// As many ids as vectors are needed.
+    #[error("{ids} ids for {rows} vectors")]
+    Ids {
+        /// Number of ids.
+        ids: usize,
+        /// Number of rows.
+        rows: usize,
+    },
+    /// The id is in the index already, or stands twice in one call of `add`.
+    #[error("id {0} is already in the index; upsert replaces it")]
+    DuplicateId(u64),
+    /// A parameter is outside what the index accepts.
+    #[error("{name} is {got}, must be {expected}")]
+    Parameter {
+        /// The parameter's name.
+        name: &'static str,
+        /// What was given.
+        got: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// Every replica of a shard is down.
+    #[error("shard {0} is unavailable: all its replicas have failed")]
+    ShardUnavailable(usize),
+    /// The file can't be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file isn't a whole, unaltered index of the expected kind.
+    #[error("{}: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

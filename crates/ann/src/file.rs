@@ -1,0 +1,175 @@
+//! Index files: a header with kind, length and CRC-32 before the payload, all little-endian.
+//!
+//! | bytes | content |
+//! | --- | --- |
+//! | 8 | `EAS-ANN1` |
+//! | 4 | kind of index, four ASCII letters |
+//! | 4 | CRC-32 of the payload |
+//! | 8 | length of the payload in bytes |
+//! | .. | payload |
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::AnnError;
+
+const MAGIC: &[u8; 8] = b"EAS-ANN1";
+const HEADER: usize = 24;
+
+/// The payload of an index file, while it is put together.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    payload: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.payload.push(value);
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.payload.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.payload.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u64s(&mut self, values: &[u64]) {
+        for value in values {
+            self.payload.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    pub(crate) fn f32s(&mut self, values: &[f32]) {
+        for value in values {
+            self.payload.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// Writes beside `path` first and renames at the end, so that a crash leaves the old file whole.
+    pub(crate) fn finish(self, path: &Path, kind: [u8; 4]) -> Result<(), AnnError> {
+        let io = |source| AnnError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&kind);
+        header.extend_from_slice(&crc32fast::hash(&self.payload).to_le_bytes());
+        header.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
+        let mut file = File::create(&partial).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
+        file.write_all(&self.payload).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        std::fs::rename(&partial, path).map_err(io)
+    }
+}
+
+/// The payload of an index file whose checksum holds, read front to back.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    path: PathBuf,
+    payload: Vec<u8>,
+    at: usize,
+}
+
+impl Reader {
+    pub(crate) fn open(path: &Path, kind: [u8; 4]) -> Result<Self, AnnError> {
+        let bytes = std::fs::read(path).map_err(|source| AnnError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let corrupt = |reason: String| AnnError::Corrupt {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
+            return Err(corrupt(format!("{} bytes are too few for an index file", bytes.len())));
+        };
+        let field = |from: usize, to: usize| header.get(from..to).unwrap_or_default();
+        if field(0, 8) != MAGIC {
+            return Err(corrupt("not an index file of this library".into()));
+        }
+        if field(8, 12) != kind {
+            return Err(corrupt(format!(
+                "holds an index of kind {}, expected {}",
+                String::from_utf8_lossy(field(8, 12)),
+                String::from_utf8_lossy(&kind)
+            )));
+        }
+        let checksum = field(12, 16).iter().rev().fold(0u32, |sum, &b| sum << 8 | u32::from(b));
+        let length = field(16, 24).iter().rev().fold(0u64, |sum, &b| sum << 8 | u64::from(b));
+        if payload.len() as u64 != length {
+            return Err(corrupt(format!(
+                "the file is cut off or padded: {} bytes of {length}",
+                payload.len()
+            )));
+        }
+        if crc32fast::hash(payload) != checksum {
+            return Err(corrupt("the checksum differs: the file was altered".into()));
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            payload: payload.to_vec(),
+            at: 0,
+        })
+    }
+
+    /// An error about this file.
+    pub(crate) fn corrupt(&self, reason: &str) -> AnnError {
+        AnnError::Corrupt {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&[u8], AnnError> {
+        let end = self.at.saturating_add(bytes);
+        if end > self.payload.len() {
+            return Err(self.corrupt("the payload ends before its content"));
+        }
+        let from = std::mem::replace(&mut self.at, end);
+        Ok(&self.payload[from..end])
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, AnnError> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, AnnError> {
+        Ok(self.u32s(1)?[0])
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, AnnError> {
+        Ok(self.u64s(1)?[0])
+    }
+
+    pub(crate) fn u32s(&mut self, count: usize) -> Result<Vec<u32>, AnnError> {
+        let (words, _) = self.take(count.saturating_mul(4))?.as_chunks();
+        Ok(words.iter().copied().map(u32::from_le_bytes).collect())
+    }
+
+    pub(crate) fn u64s(&mut self, count: usize) -> Result<Vec<u64>, AnnError> {
+        let (words, _) = self.take(count.saturating_mul(8))?.as_chunks();
+        Ok(words.iter().copied().map(u64::from_le_bytes).collect())
+    }
+
+    pub(crate) fn f32s(&mut self, count: usize) -> Result<Vec<f32>, AnnError> {
+        let (words, _) = self.take(count.saturating_mul(4))?.as_chunks();
+        Ok(words.iter().copied().map(f32::from_le_bytes).collect())
+    }
+
+    /// Everything must have been read.
+    pub(crate) fn finish(self) -> Result<(), AnnError> {
+        if self.at == self.payload.len() {
+            Ok(())
+        } else {
+            Err(self.corrupt("the payload goes on after its content"))
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The [`VectorIndex`] trait, and what every index shares: metrics, hits, checks of the input.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::path::Path;
+
+use eas_tensor::{Matrix, kernels};
+use rayon::prelude::*;
+
+use crate::AnnError;
+
+/// How two vectors are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Inner product; higher is better.
+    Dot,
+    /// Cosine of the angle, in [-1, 1]; higher is better. Indexes keep unit copies of the vectors. A zero vector has
+    /// cosine 0 with everything.
+    Cosine,
+    /// Squared Euclidean distance; lower is better.
+    SquaredL2,
+}
+
+impl Metric {
+    /// Orders hits best first: by score in the metric's direction, equal scores by lower id.
+    pub fn best_first(self, a: &Hit, b: &Hit) -> Ordering {
+        let by_score = match self {
+            Self::Dot | Self::Cosine => b.score.total_cmp(&a.score),
+            Self::SquaredL2 => a.score.total_cmp(&b.score),
+        };
+        by_score.then(a.id.cmp(&b.id))
+    }
+
+    /// The number that indexes minimise: the negated product, or the squared distance. Rows are as [`Self::stored`]
+    /// leaves them.
+    pub(crate) fn distance(self, a: &[f32], b: &[f32]) -> f32 {
+        match self {
+            Self::Dot | Self::Cosine => -kernels::dot(a, b),
+            Self::SquaredL2 => kernels::squared_l2(a, b),
+        }
+    }
+
+    /// The score a caller sees for a [`Self::distance`].
+    pub(crate) fn score(self, distance: f32) -> f32 {
+        match self {
+            // 0.0 - x rather than -x, so that a product of zero is 0 and never -0.
+            Self::Dot | Self::Cosine => 0.0 - distance,
+            Self::SquaredL2 => distance,
+        }
+    }
+
+    /// The form in which vectors are kept and queries compared: unit length for cosine, unchanged otherwise.
+    pub(crate) fn stored(self, mut vectors: Matrix) -> Matrix {
+        if self == Self::Cosine {
+            vectors.normalize_rows();
+        }
+        vectors
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Dot => 0,
+            Self::Cosine => 1,
+            Self::SquaredL2 => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Dot, Self::Cosine, Self::SquaredL2]
+            .into_iter()
+            .find(|metric| metric.code() == code)
+    }
+}
+
+/// One result of a search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// The id under which the vector was added.
+    pub id: u64,
+    /// Product or cosine (higher is better), or squared distance (lower is better), by the index's [`Metric`].
+    pub score: f32,
+}
+
+/// A collection of vectors of one dimension under u64 ids of the caller's choice, searched by nearness.
+///
+/// Results come best first and equal scores by lower id. `k = 0` and an empty index give no hits; a `k` above the
+/// number of (matching) vectors gives them all. A call that fails changes nothing.
+pub trait VectorIndex: Send + Sync {
+    /// Dimension of every vector.
+    fn dim(&self) -> usize;
+
+    /// The metric, which decides in what direction [`Hit::score`] is read.
+    fn metric(&self) -> Metric;
+
+    /// Number of vectors that a search can find.
+    fn len(&self) -> usize;
+
+    /// True when there is nothing to find.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True when `id` can be found.
+    fn contains(&self, id: u64) -> bool;
+
+    /// Adds row `i` of `vectors`, shape `(ids.len(), dim)`, under `ids[i]`. Refuses an id that is present or that
+    /// stands twice in `ids`, a wrong dimension, and values that aren't finite.
+    fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError>;
+
+    /// Removes the ids and returns how many of them were present.
+    fn remove(&mut self, ids: &[u64]) -> usize;
+
+    /// Adds new ids and replaces the vectors of present ones; when an id stands twice in `ids` the last row wins.
+    /// Returns how many present vectors were replaced.
+    fn upsert(&mut self, ids: &[u64], vectors: &Matrix) -> Result<usize, AnnError> {
+        check_rows(self.dim(), ids, vectors)?;
+        let mut last_row: Vec<(u64, usize)> = ids.iter().copied().zip(0..).collect();
+        last_row.sort_unstable_by_key(|&(id, row)| (id, std::cmp::Reverse(row)));
+        last_row.dedup_by_key(|&mut (id, _)| id);
+        last_row.sort_unstable_by_key(|&(_, row)| row);
+        let (ids, rows): (Vec<u64>, Vec<usize>) = last_row.into_iter().unzip();
+        let replaced = self.remove(&ids);
+        self.add(&ids, &vectors.select(&rows))?;
+        Ok(replaced)
+    }
+
+    /// The `k` best vectors among those whose id passes `keep`, which is applied inside the search: a selective
+    /// filter still gives `k` hits.
+    fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError>;
+
+    /// The `k` vectors nearest to `query`.
+    fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, AnnError> {
+        self.search_where(query, k, &|_| true)
+    }
+
+    /// [`Self::search`] for each row of `queries`, in parallel; results in the order of the rows.
+    fn search_batch(&self, queries: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, AnnError> {
+        check_queries(self.dim(), queries)?;
+        (0..queries.rows())
+            .into_par_iter()
+            .map(|i| self.search(queries.row(i), k))
+            .collect()
+    }
+
+    /// Writes the index to `path` with a checksum; the old file is replaced only when the new one is complete.
+    fn save(&self, path: &Path) -> Result<(), AnnError>;
+
+    /// Reads an index back. Refuses a truncated or altered file, or one of another kind, and says which.
+    fn load(path: &Path) -> Result<Self, AnnError>
+    where
+        Self: Sized;
+}
+
+/// A vector that a search has seen. The order is by distance, equal distances by lower id: the maximum is the worst.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<Id> {
+    pub(crate) distance: f32,
+    pub(crate) id: Id,
+}
+
+impl<Id: Ord> Ord for Candidate<Id> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.distance
+            .total_cmp(&other.distance)
+            .then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+impl<Id: Ord> PartialOrd for Candidate<Id> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<Id: Ord> PartialEq for Candidate<Id> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<Id: Ord> Eq for Candidate<Id> {}
+
+/// The candidates of a search as hits, best first.
+pub(crate) fn sorted_hits(metric: Metric, found: BinaryHeap<Candidate<u64>>) -> Vec<Hit> {
+    found
+        .into_sorted_vec()
+        .into_iter()
+        .map(|Candidate { distance, id }| Hit {
+            id,
+            score: metric.score(distance),
+        })
+        .collect()
+}
+
+pub(crate) fn check_dim(dim: usize) -> Result<(), AnnError> {
+    if dim == 0 {
+        return Err(AnnError::Parameter {
+            name: "dim",
+            got: "0".into(),
+            expected: "at least 1",
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_queries(dim: usize, queries: &Matrix) -> Result<(), AnnError> {
+    if queries.rows() > 0 && queries.dim() != dim {
+        return Err(AnnError::Dimension {
+            expected: dim,
+            got: queries.dim(),
+        });
+    }
+    match queries.as_slice().iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(AnnError::NotFinite {
+            row: at / dim,
+            column: at % dim,
+            value: queries.as_slice()[at],
+        }),
+    }
+}
+
+pub(crate) fn check_rows(dim: usize, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
+    if ids.len() != vectors.rows() {
+        return Err(AnnError::Ids {
+            ids: ids.len(),
+            rows: vectors.rows(),
+        });
+    }
+    check_queries(dim, vectors)
+}
+
+/// The first id of `ids` that `present` knows or that came before in `ids` is refused.
+pub(crate) fn check_new_ids(ids: &[u64], present: impl Fn(u64) -> bool) -> Result<(), AnnError> {
+    let mut seen = std::collections::HashSet::with_capacity(ids.len());
+    match ids.iter().find(|&&id| present(id) || !seen.insert(id)) {
+        Some(&id) => Err(AnnError::DuplicateId(id)),
+        None => Ok(()),
+    }
+}
+
+/// The query in the form that [`Metric::distance`] expects.
+pub(crate) fn prepare_query(metric: Metric, dim: usize, query: &[f32]) -> Result<Matrix, AnnError> {
+    let query = Matrix::from_vec(1, query.len(), query.to_vec()).map_err(|_| AnnError::Dimension {
+        expected: dim,
+        got: query.len(),
+    })?;
+    check_queries(dim, &query)?;
+    Ok(metric.stored(query))
+}
