@@ -45,6 +45,17 @@ pub enum TensorError {
     },
 }
 
+impl TensorError {
+    /// An [`Argument`](Self::Argument) error.
+    pub(crate) fn argument(name: &'static str, got: &impl ToString, expected: impl Into<String>) -> Self {
+        Self::Argument {
+            name,
+            got: got.to_string(),
+            expected: expected.into(),
+        }
+    }
+}
+
 /// Rows of f32, contiguous in memory; shape `(rows, dim)`.
 ///
 /// ```
