@@ -3,7 +3,9 @@
 //! Each constructor of [`Chart`] gives a builder; [`crate::Listing::chart`] draws it. Values that are not finite, and a
 //! chart without values, are errors that name the series.
 
-#![allow(dead_code)]
+mod axis;
+mod draw;
+mod scene;
 
 use std::path::Path;
 
@@ -105,6 +107,22 @@ pub trait Plot {
     /// Draws into the file; its name ends in `.svg` or `.png`.
     fn save(&self, path: &Path) -> Result<(), ReportError>;
 }
+
+macro_rules! plots {
+    ($($kind:ty),*) => {
+        $(impl Plot for $kind {
+            fn title(&self) -> &str {
+                &self.title
+            }
+
+            fn save(&self, path: &Path) -> Result<(), ReportError> {
+                let scene = self.scene().map_err(|reason| ReportError::Chart { title: self.title.clone(), reason })?;
+                scene.save(path, &self.title)
+            }
+        })*
+    };
+}
+plots!(XyChart, BarChart, Histogram, HeatMap, Tornado, Waterfall, ImageGrid);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
@@ -315,22 +333,3 @@ impl ImageGrid {
         self
     }
 }
-
-macro_rules! plots {
-    ($($kind:ty),*) => {
-        $(impl Plot for $kind {
-            fn title(&self) -> &str {
-                &self.title
-            }
-
-            fn save(&self, path: &Path) -> Result<(), ReportError> {
-                let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                if !file.ends_with(".svg") && !file.ends_with(".png") {
-                    return Err(ReportError::ChartFile { file });
-                }
-                std::fs::write(path, format!("{self:?}")).map_err(ReportError::file(path))
-            }
-        })*
-    };
-}
-plots!(XyChart, BarChart, Histogram, HeatMap, Tornado, Waterfall, ImageGrid);
