@@ -3,15 +3,19 @@
 
     python3 scripts/build_data.py wordnet      # needs Debian's package wordnet-base
     python3 scripts/build_data.py uci          # needs scikit-learn
-    python3 scripts/build_data.py series       # needs statsmodels and vega_datasets
+    python3 scripts/build_data.py series       # needs statsmodels and pmdarima (installed, or unpacked wheels on PYTHONPATH)
 
 Output is byte-for-byte the same on every run with the same source versions. Only the standard library is used for WordNet.
 """
 
 import argparse
+import datetime
+import gzip
 import hashlib
+import importlib.util
+import io
 import pathlib
-import struct
+import tarfile
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -153,13 +157,82 @@ def build_wordnet(source):
     print(f"{len(lines)} synsets, {(target / 'wordnet30.bin').stat().st_size} bytes")
 
 
+# --- tables and series -------------------------------------------------------------------------------------------------------
+
+
+def write_table(path, header, rows, provenance):
+    """Writes rows of already formatted cells as gzip-compressed CSV without a time stamp, and records the file."""
+    text = ",".join(header) + "\n" + "".join(",".join(row) + "\n" for row in rows)
+    target = DATA / path
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(gzip.compress(text.encode("utf-8"), 9, mtime=0))
+    record({path: provenance})
+    print(f"{path}: {len(rows)} rows, {target.stat().st_size} bytes")
+
+
+def build_uci():
+    """Writes data/uci/*.csv.gz: one column a feature, then `class=name|name|...` (a class number) or `target`."""
+    from sklearn import datasets
+
+    repository = "UCI Machine Learning Repository, through scikit-learn's `load_{}`"
+    for name in ["digits", "iris", "wine", "breast_cancer"]:
+        bunch = getattr(datasets, f"load_{name}")()
+        features = [str(f).replace(",", ";") for f in bunch.feature_names]
+        classes = "class=" + "|".join(str(c) for c in bunch.target_names)
+        rows = [[f"{x:.9g}" for x in row] + [str(int(y))] for row, y in zip(bunch.data, bunch.target)]
+        origin = (repository.format(name), "CC BY 4.0", "`scripts/build_data.py uci`")
+        write_table(f"uci/{name}.csv.gz", [*features, classes], rows, origin)
+    bunch = datasets.load_diabetes(scaled=False)
+    rows = [[f"{x:.9g}" for x in row] + [f"{y:.9g}"] for row, y in zip(bunch.data, bunch.target)]
+    origin = ("Efron et al., Least Angle Regression (2004), through scikit-learn's `load_diabetes(scaled=False)`", "BSD-3-Clause")
+    write_table("uci/diabetes.csv.gz", [*bunch.feature_names, "target"], rows, (*origin, "`scripts/build_data.py uci`"))
+
+
+def package_file(package, path):
+    """The bytes of a file inside an importable package, without importing it."""
+    folder = importlib.util.find_spec(package).submodule_search_locations[0]
+    return (pathlib.Path(folder) / path).read_bytes()
+
+
+def build_series():
+    """Writes data/series/*.csv.gz. Days are counted from 1970-01-01; a missing value is an empty cell."""
+    script = "`scripts/build_data.py series`"
+    epoch = datetime.date(1970, 1, 1)
+    lines = package_file("statsmodels", "datasets/sunspots/sunspots.csv").decode("ascii").split()
+    rows = [[cell.strip('"') for cell in line.split(",")] for line in lines[1:]]
+    origin = ("NOAA National Geophysical Data Center, yearly sunspot numbers, through statsmodels 0.15", "public domain", script)
+    write_table("series/sunspots.csv.gz", ["year", "sunspots"], rows, origin)
+    lines = package_file("statsmodels", "datasets/co2/co2.csv").decode("ascii").split()
+    rows = []
+    for line in lines[1:]:
+        day, ppm = line.split(",")
+        day = datetime.date(int(day[:4]), int(day[4:6]), int(day[6:]))
+        rows.append([str((day - epoch).days), ppm])
+    origin = ("Keeling and Whorf (2004), weekly CO2 at Mauna Loa, CDIAC, through statsmodels 0.15", "public domain", script)
+    write_table("series/co2.csv.gz", ["day", "ppm"], rows, origin)
+    with tarfile.open(fileobj=io.BytesIO(package_file("pmdarima", "datasets/data/msft.tar.gz"))) as archive:
+        member = next(m for m in archive.getmembers() if m.name.endswith(".csv") and "/._" not in "/" + m.name)
+        lines = archive.extractfile(member).read().decode("ascii").split()
+    rows = []
+    for line in lines[1:]:
+        day, *cells = line.split(",")
+        rows.append([str((datetime.date.fromisoformat(day) - epoch).days), *cells[:5]])
+    origin = ("Kaggle, B. Marjanovic, Huge Stock Market Dataset (MSFT), through pmdarima 2.1", "CC0 1.0", script)
+    write_table("series/stock.csv.gz", ["day", "open", "high", "low", "close", "volume"], rows, origin)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["wordnet"])
+    parser.add_argument("what", choices=["wordnet", "uci", "series"])
     parser.add_argument("--wordnet-dir", default="/usr/share/wordnet", help="folder with data.noun, index.noun, ...")
     options = parser.parse_args()
-    if options.what == "wordnet":
-        build_wordnet(options.wordnet_dir)
+    match options.what:
+        case "wordnet":
+            build_wordnet(options.wordnet_dir)
+        case "uci":
+            build_uci()
+        case "series":
+            build_series()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,12 @@
+//! Seeded generators that plant a known truth, so that a listing can show that it was recovered.
+
+pub mod analogies;
+pub mod glosses;
+pub mod ledger;
+pub mod lifetimes;
+pub mod topics;
+pub mod vectors;
+pub mod zipf;
+
+pub use vectors::{clustered, clustered_queries, unit_cube};
+pub use zipf::Zipf;
