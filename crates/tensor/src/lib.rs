@@ -2,10 +2,13 @@
 
 pub mod align;
 pub mod assign;
+pub mod hamming;
+pub mod image;
 pub mod kernels;
 mod linalg;
 pub mod matrix;
 pub mod rng;
+pub mod signal;
 pub mod sparse;
 pub mod special;
 pub mod topk;
