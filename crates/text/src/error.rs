@@ -22,6 +22,12 @@ pub enum TextError {
         /// Documents given.
         documents: usize,
     },
+    /// A word that the model was not trained on.
+    #[error("{word:?} is not in the vocabulary")]
+    UnknownWord {
+        /// The word.
+        word: String,
+    },
     /// A matrix routine refused its input.
     #[error(transparent)]
     Tensor(#[from] TensorError),

@@ -10,6 +10,8 @@ pub mod minhash;
 pub mod sentences;
 pub mod stopwords;
 pub mod tokens;
+pub mod topics;
 pub mod values;
+pub mod word2vec;
 
 pub use error::TextError;

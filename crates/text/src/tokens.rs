@@ -3,7 +3,7 @@
 /// How the length of a text is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenCounter {
-    /// Pieces between white space, punctuation included: "[1] Pump manual" counts 3.
+    /// Pieces between white space, punctuation included: `[1] Pump manual` counts 3.
     Words,
 }
 
