@@ -1,6 +1,7 @@
 //! Seeded generators that plant a known truth, so that a listing can show that it was recovered.
 
 pub mod analogies;
+pub mod facts;
 pub mod glosses;
 pub mod ledger;
 pub mod lifetimes;
