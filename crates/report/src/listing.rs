@@ -304,7 +304,7 @@ impl Listing {
         anyhow::ensure!(held == total, "{} of {total} claims failed", total - held);
         anyhow::ensure!(self.record.problems.is_empty(), "the listing misuses its report");
         if self.flags.bless {
-            let path = expected_path(&self.dir, &self.entry.name, self.flags.encoder.name());
+            let path = crate::testing::expected_path(&self.dir, &self.entry.name, self.flags.encoder.name());
             let folder = self.dir.join("expected");
             std::fs::create_dir_all(&folder).map_err(ReportError::file(&folder))?;
             std::fs::write(&path, self.record.to_expected()).map_err(ReportError::file(&path))?;
@@ -394,16 +394,6 @@ impl std::fmt::Debug for Listing {
 enum Refusal {
     Usage(clap::Error),
     Catalogue(ReportError),
-}
-
-/// Where the committed output of a listing lies.
-pub(crate) fn expected_path(chapter_dir: &Path, name: &str, encoder: &str) -> PathBuf {
-    let file = if encoder == "static" {
-        format!("{name}.json")
-    } else {
-        format!("{name}.{encoder}.json")
-    };
-    chapter_dir.join("expected").join(file)
 }
 
 /// The build's target folder, from the place of the running example (`target/<profile>/examples/<name>`).

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::catalogue::{Chapter, Entry};
-use crate::listing::expected_path;
 use crate::{Record, ReportError};
 
 /// A listing that takes longer than this has hung.
@@ -81,6 +80,16 @@ pub fn run_listing(executable: &Path, encoder: &str, arguments: &[String]) -> Re
         }),
         None => Err(failed(format!("no report, {status}: {}", tail(&errors)))),
     }
+}
+
+/// Where the committed output of a listing lies.
+pub fn expected_path(chapter_dir: &Path, name: &str, encoder: &str) -> PathBuf {
+    let file = if encoder == "static" {
+        format!("{name}.json")
+    } else {
+        format!("{name}.{encoder}.json")
+    };
+    chapter_dir.join("expected").join(file)
 }
 
 /// Runs every listing of the chapter in `chapter_dir`, with each of its encoders, and compares with `expected/`. Panics with
