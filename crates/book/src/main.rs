@@ -194,7 +194,8 @@ fn show(library: &Library, found: &Found<'_>, out: &mut impl Write) -> Result<()
     writeln!(out, "Python    {} ({})", entry.python, entry.kind)?;
     writeln!(out, "Source    {} ({} lines)", inside(&source), text.lines().count())?;
     for module in &entry.modules {
-        let place = module_file(&library.root, module).map_or(String::new(), |file| format!(" in {}", inside(&file)));
+        let place = eas_report::catalogue::module_file(&library.root, module)
+            .map_or(String::new(), |file| format!(" in {}", inside(&file)));
         writeln!(out, "Module    {module}{place}")?;
     }
     if !entry.data.is_empty() {
@@ -215,23 +216,6 @@ fn show(library: &Library, found: &Found<'_>, out: &mut impl Write) -> Result<()
     }
     writeln!(out, "\nRun it with\n  cargo run --release --example {}", entry.name)?;
     Ok(())
-}
-
-/// The file of a core module such as `eas_text::lexical`, or of the module that holds the item named last.
-fn module_file(root: &Path, module: &str) -> Option<std::path::PathBuf> {
-    let mut parts: Vec<&str> = module.split("::").collect();
-    let package = parts.remove(0).strip_prefix("eas_")?;
-    let src = root.join("crates").join(package).join("src");
-    while !parts.is_empty() {
-        let base = parts.iter().fold(src.clone(), |path, part| path.join(part));
-        for file in [base.with_extension("rs"), base.join("mod.rs")] {
-            if file.is_file() {
-                return Some(file);
-            }
-        }
-        parts.pop();
-    }
-    Some(src.join("lib.rs")).filter(|file| file.is_file())
 }
 
 /// Builds the listings and runs them in turn; false when one failed.
@@ -289,7 +273,7 @@ _cargo_with_book() {
     if [[ ${COMP_WORDS[1]} == book && $COMP_CWORD -ge 2 ]]; then
         COMP_WORDS=(cargo-book "${COMP_WORDS[@]:2}")
         COMP_CWORD=$((COMP_CWORD - 1))
-        _cargo-book cargo-book "$2" "${COMP_WORDS[COMP_CWORD-1]}"
+        _cargo__book cargo-book "$2" "${COMP_WORDS[COMP_CWORD-1]}"
     elif declare -F _cargo >/dev/null; then
         _cargo "$@"
     fi

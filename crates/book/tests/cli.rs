@@ -93,4 +93,10 @@ fn completions_are_made_for_every_shell() {
             "{shell}"
         );
     }
+
+    let bash = text(&book(&["completions", "bash"]).stdout);
+    assert!(
+        bash.contains("_cargo__book() {") && bash.contains("        _cargo__book cargo-book"),
+        "the bridge calls what is there"
+    );
 }

@@ -200,6 +200,23 @@ pub fn chapters(root: &Path) -> Result<Vec<Chapter>, ReportError> {
     Ok(chapters)
 }
 
+/// The source file of a core module such as `eas_text::lexical`, or of the module that holds the item named last.
+pub fn module_file(root: &Path, module: &str) -> Option<PathBuf> {
+    let mut parts: Vec<&str> = module.split("::").collect();
+    let package = parts.remove(0).strip_prefix("eas_")?;
+    let src = root.join("crates").join(package).join("src");
+    while !parts.is_empty() {
+        let base = parts.iter().fold(src.clone(), |path, part| path.join(part));
+        for file in [base.with_extension("rs"), base.join("mod.rs")] {
+            if file.is_file() {
+                return Some(file);
+            }
+        }
+        parts.pop();
+    }
+    Some(src.join("lib.rs")).filter(|file| file.is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,5 +264,19 @@ mod tests {
                 "{part}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_module_path_leads_to_its_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let file = |module: &str| {
+            let path = module_file(&root, module)?;
+            path.strip_prefix(root.join("crates")).ok().map(Path::to_path_buf)
+        };
+        assert_eq!(file("eas_report::catalogue"), Some("report/src/catalogue.rs".into()));
+        assert_eq!(file("eas_report::chart::Chart"), Some("report/src/chart/mod.rs".into()));
+        assert_eq!(file("eas_report::Listing"), Some("report/src/lib.rs".into()));
+        assert_eq!(file("eas_nowhere::x"), None);
+        assert_eq!(file("serde::Value"), None);
     }
 }
