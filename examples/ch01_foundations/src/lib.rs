@@ -1,3 +1,5 @@
 //! Chapter 1. Foundations: from keywords to embeddings, and what the move is worth.
 
 #![forbid(unsafe_code)]
+
+pub mod cases;
