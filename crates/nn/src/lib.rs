@@ -1,3 +1,66 @@
-//! Encoders, heads, optimizers and training loops on candle tensors.
+//! Encoders, heads, optimizers and training loops on candle tensors, and knowledge-graph embeddings on plain slices.
+//!
+//! Weights come from [`params::Parameters`], which draws them from a seeded stream: the same seed gives the same model. There
+//! is no hidden training switch: [`encoders::Encoder::forward`] builds the graph that a loss differentiates, and
+//! [`encoders::Encoder::encode`] scores.
 
 #![forbid(unsafe_code)]
+
+pub mod encoders;
+pub mod kg;
+pub mod layers;
+pub mod params;
+pub mod train;
+
+/// What a model or a training run refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum NnError {
+    /// An input of another shape than the model takes.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// The input or parameter.
+        what: String,
+        /// The accepted shape, in words.
+        expected: String,
+        /// The shape given.
+        got: Vec<usize>,
+    },
+    /// A hyper-parameter or argument outside its range.
+    #[error("{name} is {got}, must be {expected}")]
+    Argument {
+        /// The argument's name.
+        name: &'static str,
+        /// What was given.
+        got: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// Saved weights lack a parameter of the model, or hold one that the model doesn't have.
+    #[error("saved weights and model differ in parameter {0:?}")]
+    Parameter(String),
+    /// The loss stopped being a number.
+    #[error("the loss became {loss} in epoch {epoch}: lower the learning rate or check the inputs for NaN")]
+    Diverged {
+        /// Epoch, from 0.
+        epoch: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// A loss function refused its input.
+    #[error(transparent)]
+    Loss(#[from] eas_losses::LossError),
+    /// A matrix was refused.
+    #[error(transparent)]
+    Tensor(#[from] eas_tensor::TensorError),
+    /// An operation on tensors failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A file of weights couldn't be read or written.
+    #[error("weights {path}: {source}")]
+    Weights {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,11 +1,13 @@
 //! Seeded generators that plant a known truth, so that a listing can show that it was recovered.
 
 pub mod analogies;
+pub mod enterprise;
 pub mod facts;
 pub mod glosses;
 pub mod ledger;
 pub mod lifetimes;
 pub mod topics;
+pub mod trimodal;
 pub mod vectors;
 pub mod zipf;
 
