@@ -186,8 +186,9 @@ fn show(library: &Library, found: &Found<'_>, out: &mut impl Write) -> Result<()
     let source = found.source();
     let text = std::fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
     writeln!(out, "Listing {}: {}\n", entry.number, entry.title)?;
-    for line in text.lines().map_while(|line| line.strip_prefix("//!")) {
-        writeln!(out, "  {}", line.trim())?;
+    let comment = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    for line in comment.filter(|line| !line.is_empty() && !line.starts_with("cargo ")) {
+        writeln!(out, "  {line}")?;
     }
     writeln!(out)?;
     writeln!(out, "Section   {}", entry.section)?;
