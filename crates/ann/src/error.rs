@@ -47,6 +47,14 @@ pub enum AnnError {
     /// Every replica of a shard is down.
     #[error("shard {0} is unavailable: all its replicas have failed")]
     ShardUnavailable(usize),
+    /// The replica missed writes and no live replica has them.
+    #[error("replica {replica} of shard {shard} missed writes: recover one that has them first")]
+    StaleReplica {
+        /// The shard.
+        shard: usize,
+        /// The replica.
+        replica: usize,
+    },
     /// The file can't be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -32,6 +32,12 @@ impl Writer {
         self.payload.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(crate) fn u32s(&mut self, values: &[u32]) {
+        for &value in values {
+            self.u32(value);
+        }
+    }
+
     pub(crate) fn u64(&mut self, value: u64) {
         self.payload.extend_from_slice(&value.to_le_bytes());
     }

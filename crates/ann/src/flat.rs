@@ -131,7 +131,7 @@ impl VectorIndex for FlatIndex {
     }
 
     /// The last row moves into the gap: `O(dim)` an id.
-    fn remove(&mut self, ids: &[u64]) -> usize {
+    fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
         let before = self.ids.len();
         for id in ids {
             let Some(row) = self.row_of.remove(id) else { continue };
@@ -143,7 +143,7 @@ impl VectorIndex for FlatIndex {
                 self.row_of.insert(self.ids[row], row);
             }
         }
-        before - self.ids.len()
+        Ok(before - self.ids.len())
     }
 
     fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError> {
@@ -343,7 +343,7 @@ mod tests {
         let path = dir.path().join("index");
         let mut index = FlatIndex::new(4, Metric::Cosine).unwrap();
         index.add(&(0..50).collect::<Vec<_>>(), &random(50, 4, 4)).unwrap();
-        index.remove(&[3, 49]);
+        index.remove(&[3, 49]).unwrap();
         index.save(&path).unwrap();
         let loaded = FlatIndex::load(&path).unwrap();
         let query = random(1, 4, 5);
@@ -389,7 +389,7 @@ mod tests {
                     let replaced = index.upsert(&[id], &Matrix::from_rows(&[[f32::from(value)]]).unwrap()).unwrap();
                     prop_assert_eq!(replaced == 1, model.insert(id, value).is_some());
                 } else {
-                    prop_assert_eq!(index.remove(&[id]) == 1, model.remove(&id).is_some());
+                    prop_assert_eq!(index.remove(&[id]).unwrap() == 1, model.remove(&id).is_some());
                 }
             }
             let mut expected: Vec<(i32, u64)> = model.iter().map(|(&id, &v)| (i32::from(v).pow(2), id)).collect();

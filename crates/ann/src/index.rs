@@ -108,7 +108,7 @@ pub trait VectorIndex: Send + Sync {
     fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError>;
 
     /// Removes the ids and returns how many of them were present.
-    fn remove(&mut self, ids: &[u64]) -> usize;
+    fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError>;
 
     /// Adds new ids and replaces the vectors of present ones; when an id stands twice in `ids` the last row wins.
     /// Returns how many present vectors were replaced.
@@ -119,7 +119,7 @@ pub trait VectorIndex: Send + Sync {
         last_row.dedup_by_key(|&mut (id, _)| id);
         last_row.sort_unstable_by_key(|&(_, row)| row);
         let (ids, rows): (Vec<u64>, Vec<usize>) = last_row.into_iter().unzip();
-        let replaced = self.remove(&ids);
+        let replaced = self.remove(&ids)?;
         self.add(&ids, &vectors.select(&rows))?;
         Ok(replaced)
     }

@@ -1,4 +1,5 @@
-//! Vector indexes behind one trait: [`FlatIndex`] compares the query with every vector and is exact.
+//! Vector indexes behind one trait: [`FlatIndex`] compares the query with every vector and is exact, [`Hnsw`] walks a graph
+//! and is fast, [`ShardedIndex`] spreads either over shards with replicas.
 //!
 //! ```
 //! use eas_ann::{FlatIndex, Metric, VectorIndex};
@@ -18,8 +19,12 @@
 pub mod error;
 pub(crate) mod file;
 pub mod flat;
+pub mod hnsw;
 pub mod index;
+pub mod sharded;
 
 pub use error::AnnError;
 pub use flat::FlatIndex;
+pub use hnsw::{Hnsw, HnswConfig};
 pub use index::{Hit, Metric, VectorIndex};
+pub use sharded::{Covered, IndexKind, OnMissing, ShardedBuilder, ShardedIndex, jump_hash, merge_hits};
