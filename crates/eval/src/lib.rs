@@ -9,6 +9,7 @@ pub mod clustering;
 pub mod correlation;
 mod error;
 pub mod fit;
+pub mod rag;
 pub mod retrieval;
 pub mod separation;
 

@@ -5,6 +5,9 @@
 pub mod claims;
 pub mod conflict;
 mod error;
+pub mod fusion;
+pub mod generator;
 pub mod mmr;
+pub mod query;
 
 pub use error::RetrievalError;
