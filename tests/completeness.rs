@@ -203,13 +203,22 @@ fn every_chapter_runs_its_listings_in_its_tests() {
 #[test]
 fn the_readme_counts_each_chapter_rightly() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let here: BTreeMap<String, usize> = here().into_iter().map(|chapter| (chapter.name, chapter.entries.len())).collect();
+    let here: BTreeMap<String, usize> = here()
+        .into_iter()
+        .map(|chapter| (chapter.name, chapter.entries.len()))
+        .collect();
     for (name, lines) in catalogue() {
         let number = lines[0][0].split('.').next().unwrap_or_default().to_string();
-        let found = if IN_PROGRESS.contains(&name.as_str()) { lines.len() } else { here.get(&name).copied().unwrap_or(0) };
+        let found = if IN_PROGRESS.contains(&name.as_str()) {
+            lines.len()
+        } else {
+            here.get(&name).copied().unwrap_or(0)
+        };
         let (start, end) = (format!("| {number} | "), format!(" | {found} of {} |", lines.len()));
         assert!(
-            readme.lines().any(|line| line.starts_with(&start) && line.ends_with(&end)),
+            readme
+                .lines()
+                .any(|line| line.starts_with(&start) && line.ends_with(&end)),
             "README.md has no row \"{start}…{end}\""
         );
     }

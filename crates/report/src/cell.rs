@@ -305,7 +305,7 @@ fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// Groups the digits of the whole part by three from five digits up, so that years and small counts stay plain.
-fn group_digits(text: &str) -> String {
+pub(crate) fn group_digits(text: &str) -> String {
     let whole = text.trim_start_matches('-').split('.').next().unwrap_or_default();
     if whole.len() < 5 {
         text.to_string()

@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::cell::{Number, rounded};
+use crate::cell::{Number, group_digits};
 use crate::record::{ClaimRecord, ClaimValue};
 
 /// A claim whose bound is still to be stated: `page.claim("recall is high").at_least(recall, 0.9)`.
@@ -48,32 +48,32 @@ impl<'a> Claim<'a> {
             held,
             value,
             expected,
-            format!("= {} +- {}", shown(expected), shown(tolerance)),
+            format!("= {} ± {}", shown(expected, tolerance), shown(tolerance, 0.0)),
         );
     }
 
     /// `value >= bound`.
     pub fn at_least(self, value: impl Number, bound: impl Number) {
         let (value, bound) = (value.to_f64(), bound.to_f64());
-        self.settle(value >= bound, value, bound, format!(">= {}", shown(bound)));
+        self.settle(value >= bound, value, bound, format!(">= {}", shown(bound, 0.0)));
     }
 
     /// `value <= bound`.
     pub fn at_most(self, value: impl Number, bound: impl Number) {
         let (value, bound) = (value.to_f64(), bound.to_f64());
-        self.settle(value <= bound, value, bound, format!("<= {}", shown(bound)));
+        self.settle(value <= bound, value, bound, format!("<= {}", shown(bound, 0.0)));
     }
 
     /// `value > bound`.
     pub fn greater(self, value: impl Number, bound: impl Number) {
         let (value, bound) = (value.to_f64(), bound.to_f64());
-        self.settle(value > bound, value, bound, format!("> {}", shown(bound)));
+        self.settle(value > bound, value, bound, format!("> {}", shown(bound, 0.0)));
     }
 
     /// `value < bound`.
     pub fn less(self, value: impl Number, bound: impl Number) {
         let (value, bound) = (value.to_f64(), bound.to_f64());
-        self.settle(value < bound, value, bound, format!("< {}", shown(bound)));
+        self.settle(value < bound, value, bound, format!("< {}", shown(bound, 0.0)));
     }
 
     /// `low <= value <= high`.
@@ -84,7 +84,7 @@ impl<'a> Claim<'a> {
             low <= value && value <= high,
             value,
             bound,
-            format!("in [{}, {}]", shown(low), shown(high)),
+            format!("in [{}, {}]", shown(low, 0.0), shown(high, 0.0)),
         );
     }
 
@@ -134,26 +134,27 @@ fn two_digits(value: f64) -> f64 {
     format!("{value:.1e}").parse().unwrap_or(value)
 }
 
-/// A bound or value as text: six significant digits.
-pub(crate) fn shown(value: f64) -> String {
+/// A bound or value as text: six significant digits, or as many as a tolerance calls for.
+pub(crate) fn shown(value: f64, within: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.to_string();
     }
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        return crate::Cell::from(value as i64).text();
-    }
     let magnitude = value.abs().log10().floor();
-    if (-5.0..15.0).contains(&magnitude) {
-        rounded(value, 10f64.powf(magnitude - 3.0)).to_string()
-    } else {
+    if !(-3.0..15.0).contains(&magnitude) {
         let text = format!("{value:.5e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa = if mantissa.contains('.') {
-            mantissa.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            mantissa
-        };
-        format!("{mantissa}e{exponent}")
+        return format!("{}e{exponent}", without_trailing_zeros(mantissa));
+    }
+    let wanted = if within > 0.0 { (-within.log10()).ceil() } else { 0.0 };
+    let decimals = wanted.max(5.0 - magnitude).min(14.0 - magnitude).max(0.0) as usize;
+    group_digits(without_trailing_zeros(&format!("{value:.decimals$}")))
+}
+
+fn without_trailing_zeros(text: &str) -> &str {
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
     }
 }
 

@@ -87,7 +87,7 @@ pub enum ClaimValue {
 impl fmt::Display for ClaimValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number { value, .. } => f.write_str(&shown(*value)),
+            Self::Number { value, within } => f.write_str(&shown(*value, *within)),
             Self::Text(text) => f.write_str(text),
         }
     }
