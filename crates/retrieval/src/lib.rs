@@ -4,6 +4,7 @@
 
 pub mod claims;
 pub mod conflict;
+pub mod context;
 mod error;
 pub mod fusion;
 pub mod generator;
