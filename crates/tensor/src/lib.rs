@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod assign;
+pub mod gemm;
 pub mod hamming;
 pub mod image;
 pub mod intrinsic;
@@ -16,6 +17,7 @@ pub mod signal;
 pub mod sparse;
 pub mod special;
 pub mod topk;
+pub mod transformer;
 
 pub use matrix::{Matrix, TensorError};
 pub use topk::{Scored, TopK, top_k};
