@@ -411,7 +411,9 @@ impl Histogram {
         let most = counts.iter().flatten().max().copied().unwrap_or(1);
         let y = Axis::linear(0.0, most as f64);
         let (from, to) = range(self.markers.iter().map(|marker| marker.1).chain([low, high]));
-        let x = Axis::exact(from, to);
+        // A little air, so that the outermost bars do not touch the frame.
+        let air = 0.02 * (to - from);
+        let x = Axis::exact(from - air, to + air);
         let mut keys: Vec<(Key, String)> = Vec::new();
         if self.series.len() > 1 {
             keys.extend(
