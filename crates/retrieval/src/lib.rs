@@ -6,9 +6,11 @@ pub mod claims;
 pub mod conflict;
 pub mod context;
 mod error;
+pub mod funnel;
 pub mod fusion;
 pub mod generator;
 pub mod mmr;
 pub mod query;
+pub mod rerank;
 
 pub use error::RetrievalError;
