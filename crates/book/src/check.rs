@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use eas_report::testing::{MINILM_FILE, Run, run_listing};
+use eas_report::testing::{MINILM_FILE, Run, minilm_file, run_listing};
 use serde_json::json;
 
 use crate::find::Found;
@@ -52,7 +52,7 @@ impl Total {
 /// Builds and runs the listings, prints the lines and the total, and returns the total.
 pub(crate) fn check(root: &Path, listings: &[Found<'_>], json: bool, out: &mut impl Write) -> Result<Total> {
     let executables = crate::build::build(root, listings, true)?;
-    let minilm = root.join(MINILM_FILE).is_file();
+    let minilm = minilm_file(root).is_file();
     let run =
         |name: &str, encoder: &str| run_listing(&executables[name], encoder, &[]).map_err(|error| error.to_string());
     let total = run_all(listings, minilm, run, out)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
-use eas_report::testing::MINILM_FILE;
+use eas_report::testing::{MINILM_FILE, minilm_file};
 
 use crate::find::Library;
 
@@ -185,7 +185,7 @@ fn data() -> Vec<Finding> {
 }
 
 fn minilm(root: &Path) -> Finding {
-    let path = root.join(MINILM_FILE);
+    let path = minilm_file(root);
     let (state, text) = match std::fs::read(&path) {
         Err(_) => (
             State::Absent,

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use eas_report::Record;
-use eas_report::testing::MINILM_FILE;
+use eas_report::testing::{MINILM_FILE, minilm_file};
 
 use crate::find::{Found, Library};
 
@@ -256,7 +256,7 @@ fn bless(root: &Path, listings: &[Found<'_>]) -> Result<bool> {
     if both.is_empty() {
         return Ok(good);
     }
-    if root.join(MINILM_FILE).is_file() {
+    if minilm_file(root).is_file() {
         good &= run(root, &both, false, &flags("minilm"), Stdio::null)?;
     } else {
         let names: Vec<&str> = both.iter().map(|found| found.entry.name.as_str()).collect();

@@ -16,6 +16,12 @@ const LIMIT: Duration = Duration::from_mins(5);
 /// The model file that `--encoder minilm` needs, relative to the workspace root.
 pub const MINILM_FILE: &str = "data/models/all-MiniLM-L6-v2/model.safetensors";
 
+/// Where that model file lies for the workspace in `root`: under `EAS_DATA` if set, as `eas-data` has it, else under `data/`.
+pub fn minilm_file(root: &Path) -> PathBuf {
+    let inside = MINILM_FILE.strip_prefix("data/").unwrap_or(MINILM_FILE);
+    std::env::var_os("EAS_DATA").map_or_else(|| root.join(MINILM_FILE), |data| Path::new(&data).join(inside))
+}
+
 /// Listings run side by side: each uses the processor's threads itself, so more than two only disturb each other.
 const SIDE_BY_SIDE: usize = 2;
 
@@ -105,7 +111,7 @@ pub fn check_chapter(chapter_dir: &str) {
     };
     let root = dir.parent().and_then(Path::parent).unwrap_or(dir);
     let problems = match Chapter::load(dir) {
-        Ok(chapter) => chapter_problems(&chapter, &examples, root.join(MINILM_FILE).is_file()),
+        Ok(chapter) => chapter_problems(&chapter, &examples, minilm_file(root).is_file()),
         Err(error) => vec![error.to_string()],
     };
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
