@@ -211,7 +211,7 @@ fn show(library: &Library, found: &Found<'_>, out: &mut impl Write) -> Result<()
         Ok(text) => {
             writeln!(out, "Expected  {}\n\nIt claims", inside(&path))?;
             for claim in Record::from_json(&text, &inside(&path))?.claims {
-                writeln!(out, "  - {}: {}; wanted {}", claim.sentence, claim.value, claim.bound)?;
+                writeln!(out, "  - {}: {} ({})", claim.sentence, claim.value, claim.bound)?;
             }
         }
     }

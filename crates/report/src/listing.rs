@@ -328,10 +328,10 @@ impl Listing {
         out += "Claims\n";
         for claim in &self.record.claims {
             let mark = if claim.held { "held  " } else { "FAILED" };
-            let bound = if claim.bound.is_empty() {
-                String::new()
-            } else {
-                format!("; wanted {}", claim.bound)
+            let bound = match (claim.held, claim.bound.as_str()) {
+                (_, "") => String::new(),
+                (true, bound) => format!(" ({bound})"),
+                (false, bound) => format!("; wanted {bound}"),
             };
             let line = format!("{mark}  {}: {}{bound}", claim.sentence, claim.value);
             out += &hang(&line, WIDTH.into(), 10, "  ");
@@ -565,7 +565,7 @@ mod tests {
             "laptop",
             "Timings: sum ",
             "Skipped: word vectors (needs MiniLM).",
-            "held    one is less than two: 1; wanted < 2",
+            "held    one is less than two: 1 (< 2)",
             "2 claims, all held.",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
