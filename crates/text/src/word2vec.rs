@@ -103,12 +103,13 @@ impl Word2Vec {
             .collect();
         let mut training = Training::new(self, &vocabulary);
         let losses = (0..self.epochs).map(|epoch| training.epoch(&corpus, epoch)).collect();
-        let mut unit = training.input.clone();
+        let vectors = Matrix::from_vec(vocabulary.words.len(), self.dim, training.input)?;
+        let mut unit = vectors.clone();
         unit.normalize_rows();
         Ok(WordVectors {
             words: vocabulary.words,
             ids: vocabulary.ids,
-            vectors: training.input,
+            vectors,
             unit,
             losses,
         })
@@ -147,10 +148,10 @@ struct Training<'a> {
     /// Probability that an occurrence of the word is used.
     keep: Vec<f64>,
     noise: Noise,
-    /// One row a word: what the model is trained for.
-    input: Matrix,
-    /// One row a word: the classifiers that tell true words from noise.
-    output: Matrix,
+    /// One row of `dim` values a word: what the model is trained for.
+    input: Vec<f32>,
+    /// One row of `dim` values a word: the classifiers that tell true words from noise.
+    output: Vec<f32>,
     words_per_epoch: u64,
 }
 
@@ -159,10 +160,9 @@ impl<'a> Training<'a> {
         let mut rng = SplitMix64::new(config.seed);
         let words = vocabulary.words.len();
         let total: u64 = vocabulary.counts.iter().sum();
-        let mut input = Matrix::zeros(words, config.dim);
-        for value in input.as_mut_slice() {
-            *value = (rng.uniform() - 0.5) as f32 / config.dim as f32;
-        }
+        let input = (0..words * config.dim)
+            .map(|_| (rng.uniform() - 0.5) as f32 / config.dim as f32)
+            .collect();
         let keep = vocabulary.counts.iter().map(|&n| {
             let ratio = config.sample * total as f64 / n as f64;
             if config.sample > 0.0 {
@@ -176,7 +176,7 @@ impl<'a> Training<'a> {
             keep: keep.collect(),
             noise: Noise::new(&vocabulary.counts),
             input,
-            output: Matrix::zeros(words, config.dim),
+            output: vec![0.0; words * config.dim],
             words_per_epoch: total,
             rng,
         }
@@ -206,10 +206,10 @@ impl<'a> Training<'a> {
                 match config.mode {
                     Mode::SkipGram => {
                         for j in around {
-                            hidden.copy_from_slice(self.input.row(kept[j] as usize));
+                            hidden.copy_from_slice(row_mut(&mut self.input, kept[j], config.dim));
                             loss += self.predict(word, &hidden, rate, &mut change);
                             predictions += 1;
-                            add(&change, self.input.row_mut(kept[j] as usize));
+                            add(&change, row_mut(&mut self.input, kept[j], config.dim));
                         }
                     }
                     Mode::Cbow => {
@@ -219,7 +219,7 @@ impl<'a> Training<'a> {
                         }
                         hidden.fill(0.0);
                         for j in around.clone() {
-                            add(self.input.row(kept[j] as usize), &mut hidden);
+                            add(row_mut(&mut self.input, kept[j], config.dim), &mut hidden);
                         }
                         for h in &mut hidden {
                             *h /= count as f32;
@@ -228,7 +228,7 @@ impl<'a> Training<'a> {
                         predictions += 1;
                         // Each context word takes the whole step, not its share: the authors' choice, which makes up for the mean.
                         for j in around {
-                            add(&change, self.input.row_mut(kept[j] as usize));
+                            add(&change, row_mut(&mut self.input, kept[j], config.dim));
                         }
                     }
                 }
@@ -252,7 +252,7 @@ impl<'a> Training<'a> {
     }
 
     fn classify(&mut self, word: u32, label: f32, hidden: &[f32], rate: f32, change: &mut [f32]) -> f32 {
-        let row = self.output.row_mut(word as usize);
+        let row = row_mut(&mut self.output, word, self.config.dim);
         let (loss, slope) = logistic(dot(row, hidden), label);
         for ((c, r), h) in change.iter_mut().zip(row).zip(hidden) {
             *c -= rate * slope * *r;
@@ -264,10 +264,19 @@ impl<'a> Training<'a> {
 
 /// The logistic loss of `logit` for a label of 0 or 1, in nats, and its derivative by the logit.
 fn logistic(logit: f32, label: f32) -> (f32, f32) {
-    let signed = if label > 0.5 { -logit } else { logit };
-    // ln(1 + e^x), written so that a large x does not overflow.
-    let loss = signed.max(0.0) + (-signed.abs()).exp().ln_1p();
-    (loss, 1.0 / (1.0 + (-logit).exp()) - label)
+    // e^-|x| never overflows, and both the loss ln(1 + e^-x) or ln(1 + e^x) and the sigmoid follow from it.
+    let small = (-logit.abs()).exp();
+    let against = if (logit < 0.0) == (label > 0.5) {
+        logit.abs()
+    } else {
+        0.0
+    };
+    let sigmoid = if logit < 0.0 { small } else { 1.0 } / (1.0 + small);
+    (against + small.ln_1p(), sigmoid - label)
+}
+
+fn row_mut(rows: &mut [f32], word: u32, dim: usize) -> &mut [f32] {
+    &mut rows[word as usize * dim..][..dim]
 }
 
 fn add(from: &[f32], to: &mut [f32]) {
@@ -483,10 +492,13 @@ mod tests {
                 })
                 .sum()
         };
-        let config = small(Mode::Cbow);
+        let config = Word2Vec {
+            dim: 3,
+            ..small(Mode::Cbow)
+        };
         let vocabulary = Vocabulary::count(&[vec!["a", "b"]], 1);
         let mut training = Training::new(&config, &vocabulary);
-        training.output = Matrix::from_rows(&outputs).unwrap();
+        training.output = outputs.concat();
         let mut change = vec![0.0; 3];
         let mut total = 0.0;
         for (word, label) in [(0, 1.0), (1, 0.0)] {
@@ -505,7 +517,7 @@ mod tests {
                 up[word][i] += h;
                 down[word][i] -= h;
                 let slope = (loss(&hidden, &up) - loss(&hidden, &down)) / f64::from(2.0 * h);
-                let step = training.output.row(word)[i] - outputs[word][i];
+                let step = training.output[3 * word + i] - outputs[word][i];
                 assert!((f64::from(-step) - slope).abs() < 1e-3, "output {word} {i}");
             }
         }
