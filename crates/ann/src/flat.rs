@@ -280,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn recall_is_the_mean_share_of_exact_hits_found() {
+        let hits = |ids: &[u64]| ids.iter().map(|&id| Hit { id, score: 0.0 }).collect::<Vec<_>>();
+        let exact = [hits(&[1, 2]), hits(&[3, 4, 5, 6]), hits(&[])];
+        let found = [hits(&[2, 9]), hits(&[6, 5, 4, 3]), hits(&[1])];
+        assert_eq!(crate::recall(&found, &exact), 0.75);
+        assert_eq!(crate::recall(&[], &[]), 1.0);
+    }
+
+    #[test]
     fn edges_give_documented_results() {
         let empty = FlatIndex::new(3, Metric::Cosine).unwrap();
         assert!(empty.is_empty());

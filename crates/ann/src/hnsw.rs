@@ -615,7 +615,7 @@ impl VectorIndex for Hnsw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FlatIndex;
+    use crate::{FlatIndex, recall};
 
     const SMALL: HnswConfig = HnswConfig {
         m: 12,
@@ -638,14 +638,9 @@ mod tests {
         (hnsw, flat)
     }
 
-    fn recall(approximate: &dyn VectorIndex, exact: &dyn VectorIndex, queries: &Matrix, k: usize) -> f64 {
-        let found = approximate.search_batch(queries, k).unwrap();
-        let truth = exact.search_batch(queries, k).unwrap();
-        let hit = found
-            .iter()
-            .zip(&truth)
-            .map(|(found, truth)| truth.iter().filter(|t| found.iter().any(|f| f.id == t.id)).count());
-        hit.sum::<usize>() as f64 / (queries.rows() * k) as f64
+    fn recall_of(approximate: &dyn VectorIndex, exact: &dyn VectorIndex, queries: &Matrix) -> f64 {
+        let found = approximate.search_batch(queries, 10).unwrap();
+        recall(&found, &exact.search_batch(queries, 10).unwrap())
     }
 
     #[test]
@@ -653,7 +648,7 @@ mod tests {
         let (vectors, queries) = (random(3_000, 8, 1), random(100, 8, 2));
         for (metric, floor) in [(Metric::SquaredL2, 0.98), (Metric::Cosine, 0.98), (Metric::Dot, 0.9)] {
             let (hnsw, flat) = both(metric, &vectors);
-            let recall = recall(&hnsw, &flat, &queries, 10);
+            let recall = recall_of(&hnsw, &flat, &queries);
             assert!(recall >= floor, "{metric:?} {recall}");
         }
     }
@@ -730,7 +725,7 @@ mod tests {
             assert_eq!(hnsw.remove(&ids).unwrap(), ids.len());
             flat.remove(&ids).unwrap();
             assert_eq!((hnsw.len(), hnsw.remove(&ids).unwrap()), (flat.len(), 0));
-            let recall = recall(&hnsw, &flat, &queries, 10);
+            let recall = recall_of(&hnsw, &flat, &queries);
             assert!(recall >= 0.98, "{recall}");
         }
         assert_eq!(

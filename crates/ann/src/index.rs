@@ -81,6 +81,18 @@ pub struct Hit {
     pub score: f32,
 }
 
+/// Mean share of the exact hits that an approximate search found: recall@k, when `exact[i]` are the true `k` nearest to
+/// query `i` and `found[i]` what the search returned. Queries without exact hits don't count; 1 when there is no other.
+pub fn recall(found: &[Vec<Hit>], exact: &[Vec<Hit>]) -> f64 {
+    let (mut hits, mut shares) = (0.0, 0usize);
+    for (found, exact) in found.iter().zip(exact).filter(|(_, exact)| !exact.is_empty()) {
+        let common = exact.iter().filter(|e| found.iter().any(|f| f.id == e.id)).count();
+        hits += common as f64 / exact.len() as f64;
+        shares += 1;
+    }
+    if shares == 0 { 1.0 } else { hits / shares as f64 }
+}
+
 /// A collection of vectors of one dimension under u64 ids of the caller's choice, searched by nearness.
 ///
 /// Results come best first and equal scores by lower id. `k = 0` and an empty index give no hits; a `k` above the

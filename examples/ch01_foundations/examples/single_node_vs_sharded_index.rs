@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use ch01_foundations::glosses::gloss_vectors;
-use eas_ann::{FlatIndex, Hit, Hnsw, HnswConfig, IndexKind, Metric, OnMissing, ShardedIndex, VectorIndex};
+use eas_ann::{FlatIndex, Hit, Hnsw, HnswConfig, IndexKind, Metric, OnMissing, ShardedIndex, VectorIndex, recall};
 use eas_report::{Table, duration, num, pct};
 use eas_tensor::Matrix;
 
@@ -162,14 +162,6 @@ fn main() -> anyhow::Result<()> {
         "manifest: the file is cut off",
     );
     page.finish()
-}
-
-fn recall(found: &[Vec<Hit>], exact: &[Vec<Hit>]) -> f64 {
-    let hits = found
-        .iter()
-        .zip(exact)
-        .map(|(found, exact)| exact.iter().filter(|e| found.iter().any(|f| f.id == e.id)).count());
-    hits.sum::<usize>() as f64 / (K * exact.len()) as f64
 }
 
 /// The answers of an index of which parts have failed, and their coverage.

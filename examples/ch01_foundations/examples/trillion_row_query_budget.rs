@@ -2,12 +2,12 @@
 //!
 //! cargo run --release --example trillion_row_query_budget
 
-use eas_ann::{FlatIndex, Hit, Hnsw, HnswConfig, Metric, VectorIndex, jump_hash};
+use eas_ann::{FlatIndex, Hnsw, HnswConfig, Metric, VectorIndex, jump_hash, recall};
+use eas_data::synth::near_plane;
 use eas_eval::fit::{fit_log2, fit_power};
 use eas_plan::latency::{FanOut, LogNormal};
 use eas_plan::scale::{hnsw_levels, shard_budget};
 use eas_report::{Chart, Table, num, pct};
-use eas_tensor::Matrix;
 use eas_tensor::rng::SplitMix64;
 
 const ROWS: u64 = 256_000_000_000_000;
@@ -18,7 +18,7 @@ fn main() -> anyhow::Result<()> {
     let queries = 200;
     let sizes: Vec<usize> = (0..page.size(6, 9)).map(|doubling| 1_000 << doubling).collect();
     let largest = sizes.last().copied().unwrap_or(0);
-    let points = low_dimensional(largest + queries, 8, 32, page.seed());
+    let points = near_plane(largest + queries, 8, 32, 0.02, page.seed())?;
     let asked = points.select(&(largest..largest + queries).collect::<Vec<_>>());
 
     page.text(
@@ -42,14 +42,15 @@ fn main() -> anyhow::Result<()> {
         page.timed(format!("insert up to {n}"), || graph.add(&ids, &points.select(&new)))?;
         exact.add(&ids, &points.select(&new))?;
         truth = exact.search_batch(&asked, K)?;
-        let (mut evaluations, mut found) = (0, 0);
-        for (query, truth) in asked.iter_rows().zip(&truth) {
+        let mut evaluations = 0;
+        let mut found = Vec::with_capacity(queries);
+        for query in asked.iter_rows() {
             let (hits, cost) = graph.search_counted(query, K, config.ef, &|_| true)?;
             evaluations += cost.distance_evaluations;
-            found += common(&hits, truth);
+            found.push(hits);
         }
         let mean = evaluations as f64 / queries as f64;
-        let recall = found as f64 / (queries * K) as f64;
+        let recall = recall(&found, &truth);
         // Another processor's rounding may turn a near tie and with it a few steps of the walk.
         table.row([
             n.into(),
@@ -171,32 +172,4 @@ fn main() -> anyhow::Result<()> {
     page.claim("no more shards can be searched than there are")
         .fails(shard_budget(ROWS, 3_072, 10, 11), "searched shards is 11");
     page.finish()
-}
-
-fn common(hits: &[Hit], truth: &[Hit]) -> usize {
-    truth.iter().filter(|t| hits.iter().any(|hit| hit.id == t.id)).count()
-}
-
-/// `n` points of a random `intrinsic`-dimensional plane in `dim` dimensions, with a little noise off the plane.
-fn low_dimensional(n: usize, intrinsic: usize, dim: usize, seed: u64) -> Matrix {
-    let mut rng = SplitMix64::new(seed);
-    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(intrinsic);
-    while basis.len() < intrinsic {
-        let mut axis: Vec<f64> = (0..dim).map(|_| rng.normal()).collect();
-        for other in &basis {
-            let along: f64 = axis.iter().zip(other).map(|(a, b)| a * b).sum();
-            axis.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
-        }
-        let norm = axis.iter().map(|a| a * a).sum::<f64>().sqrt();
-        basis.push(axis.into_iter().map(|a| a / norm).collect());
-    }
-    let mut points = Matrix::zeros(n, dim);
-    for i in 0..n {
-        let place: Vec<f64> = (0..intrinsic).map(|_| rng.normal()).collect();
-        for (j, value) in points.row_mut(i).iter_mut().enumerate() {
-            let on_plane: f64 = place.iter().zip(&basis).map(|(at, axis)| at * axis[j]).sum();
-            *value = (on_plane + 0.02 * rng.normal()) as f32;
-        }
-    }
-    points
 }

@@ -3,7 +3,7 @@
 //! cargo run --release --example trillion_row_storage_cost
 
 use ch01_foundations::glosses::gloss_vectors;
-use eas_ann::{FlatIndex, Hnsw, HnswConfig, Metric, VectorIndex};
+use eas_ann::{FlatIndex, Hnsw, HnswConfig, Metric, VectorIndex, recall};
 use eas_plan::scale::{EntityGroup, StorageCostModel, entity_inventory, hnsw_link_bytes};
 use eas_report::{Chart, Table, money, num, pct};
 use eas_tensor::Matrix;
@@ -62,13 +62,6 @@ fn main() -> anyhow::Result<()> {
     let (vectors, queries) = page.timed("encode glosses", || gloss_vectors(encoder.as_ref(), rows, 200, 42))?;
     let dim = vectors.dim();
     let exact = flat(&vectors)?.search_batch(&queries, K)?;
-    let recall = |found: &[Vec<eas_ann::Hit>]| {
-        let hits = found
-            .iter()
-            .zip(&exact)
-            .map(|(found, exact)| exact.iter().filter(|e| found.iter().any(|f| f.id == e.id)).count());
-        hits.sum::<usize>() as f64 / (K * exact.len()) as f64
-    };
     let pq = PqConfig {
         subspaces: 32,
         iterations: 6,
@@ -99,8 +92,8 @@ fn main() -> anyhow::Result<()> {
     let mut recalls = Vec::new();
     for (name, codec) in &codecs {
         let found = flat(&codec.reconstruct(&vectors)?)?.search_batch(&queries, K)?;
-        recalls.push(recall(&found));
-        row(name, codec.bytes_per_vector(), recall(&found))?;
+        recalls.push(recall(&found, &exact));
+        row(name, codec.bytes_per_vector(), recall(&found, &exact))?;
     }
     page.table(
         "Measured on glosses: what each code keeps of the true ten neighbours",

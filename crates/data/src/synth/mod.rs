@@ -6,10 +6,12 @@ pub mod facts;
 pub mod glosses;
 pub mod ledger;
 pub mod lifetimes;
+pub mod plane;
 pub mod topics;
 pub mod trimodal;
 pub mod vectors;
 pub mod zipf;
 
+pub use plane::near_plane;
 pub use vectors::{clustered, clustered_queries, unit_cube};
 pub use zipf::Zipf;
