@@ -9,7 +9,9 @@ use crate::rerank::{Features, LearnedReranker, MaxSim, check_candidates};
 use eas_tensor::topk::top_k;
 use eas_tensor::{Matrix, kernels};
 use eas_text::lexical::{Bm25, Tokenizer};
-use std::collections::{BTreeSet, HashMap};
+use rayon::prelude::*;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 /// Sizes and weights of the funnel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,8 +80,11 @@ pub enum Reranker {
 pub struct FunnelQuery {
     text: String,
     vector: Vec<f32>,
-    /// Distinct content terms with their idf.
-    terms: Vec<(String, f64)>,
+    terms: Vec<String>,
+    /// The terms that some document has, with their idf.
+    known: Vec<(u32, f64)>,
+    /// The idf of all terms together.
+    total_idf: f64,
     /// Tokens for late interaction.
     tokens: Vec<String>,
 }
@@ -87,15 +92,17 @@ pub struct FunnelQuery {
 impl FunnelQuery {
     /// The content terms: lower case, stop words left out, short ones such as "c" and "sql" kept.
     pub fn terms(&self) -> impl Iterator<Item = &str> {
-        self.terms.iter().map(|(term, _)| term.as_str())
+        self.terms.iter().map(String::as_str)
     }
 }
 
 /// The result lists of the four stages.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct FunnelRun {
     /// Best first: the union by cosine, the mix, the reranked, the diversified.
     pub stages: [Vec<Ranked>; 4],
+    /// How long each stage took.
+    pub elapsed: [Duration; 4],
 }
 
 /// Documents indexed for every stage.
@@ -103,6 +110,8 @@ pub struct FunnelRun {
 pub struct Funnel {
     config: FunnelConfig,
     vectors: Matrix,
+    /// Unit vectors by which stage 4 compares documents, if not `vectors`.
+    meanings: Option<Matrix>,
     bm25: Bm25,
     max_sim: MaxSim,
     vocabulary: HashMap<String, u32>,
@@ -158,11 +167,32 @@ impl Funnel {
         Ok(Self {
             config,
             vectors,
+            meanings: None,
             bm25: Bm25::new(documents, Tokenizer::AnyWord),
             max_sim,
             vocabulary,
             terms,
         })
+    }
+
+    /// Gives stage 4 vectors of its own by which it tells documents apart, for example of the definition without the headword: documents
+    /// that share the query's words are alike in their whole text however different they are.
+    ///
+    /// # Errors
+    /// Not one vector a document, or one that isn't finite.
+    pub fn with_diversity_vectors(mut self, mut vectors: Matrix) -> Result<Self, RetrievalError> {
+        if vectors.rows() != self.terms.len() {
+            return Err(RetrievalError::Length {
+                what: "vectors",
+                given: vectors.rows(),
+                of: "documents",
+                expected: self.terms.len(),
+            });
+        }
+        vectors.check_finite()?;
+        vectors.normalize_rows();
+        self.meanings = Some(vectors);
+        Ok(self)
     }
 
     /// The configuration.
@@ -189,13 +219,15 @@ impl Funnel {
         let norm = kernels::norm(vector);
         let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         let terms: BTreeSet<String> = content_terms(text).into_iter().collect();
+        let known = terms
+            .iter()
+            .filter_map(|term| Some((*self.vocabulary.get(term)?, self.bm25.idf(term))));
         Ok(FunnelQuery {
             text: text.to_owned(),
             vector: vector.iter().map(|x| x * scale).collect(),
-            terms: terms
-                .into_iter()
-                .map(|term| (term.clone(), self.bm25.idf(&term)))
-                .collect(),
+            known: known.collect(),
+            total_idf: terms.iter().map(|term| self.bm25.idf(term)).sum(),
+            terms: terms.into_iter().collect(),
             tokens,
         })
     }
@@ -205,13 +237,34 @@ impl Funnel {
     /// # Errors
     /// None for a query made by [`Funnel::query`].
     pub fn run(&self, query: &FunnelQuery, recall: Recall, reranker: &Reranker) -> Result<FunnelRun, RetrievalError> {
+        let clock = Instant::now();
         let first = self.recall(query, recall);
+        let (recalled, clock) = (clock.elapsed(), Instant::now());
         let second = self.mix(query, &first);
+        let (mixed, clock) = (clock.elapsed(), Instant::now());
         let third = self.rerank(query, &second, reranker)?;
+        let (reranked, clock) = (clock.elapsed(), Instant::now());
         let fourth = self.diversify(&third, self.config.lambda)?;
         Ok(FunnelRun {
             stages: [first, second, third, fourth],
+            elapsed: [recalled, mixed, reranked, clock.elapsed()],
         })
+    }
+
+    /// [`Funnel::run`] for many queries, on all threads.
+    ///
+    /// # Errors
+    /// As [`Funnel::run`].
+    pub fn run_all(
+        &self,
+        queries: &[FunnelQuery],
+        recall: Recall,
+        reranker: &Reranker,
+    ) -> Result<Vec<FunnelRun>, RetrievalError> {
+        queries
+            .par_iter()
+            .map(|query| self.run(query, recall, reranker))
+            .collect()
     }
 
     /// Stage 1: the `k1` nearest by cosine, united with the `k1 / 2` best by BM25; all ranked by cosine, except that BM25 alone
@@ -286,10 +339,7 @@ impl Funnel {
     /// `lambda` outside `[0, 1]`.
     pub fn diversify(&self, candidates: &[Ranked], lambda: f64) -> Result<Vec<Ranked>, RetrievalError> {
         let scores: Vec<f64> = candidates.iter().map(|c| c.score).collect();
-        let similarity = |a: usize, b: usize| {
-            let [a, b] = [a, b].map(|i| self.vectors.row(candidates[i].document));
-            f64::from(kernels::dot(a, b).max(0.0))
-        };
+        let similarity = |a: usize, b: usize| self.similarity(candidates[a].document, candidates[b].document);
         let order = mmr(&min_max(&scores), similarity, self.config.k4, lambda)?;
         Ok(order.into_iter().map(|i| candidates[i]).collect())
     }
@@ -300,15 +350,26 @@ impl Funnel {
     /// An index that isn't a document's.
     pub fn features(&self, query: &FunnelQuery, documents: &[usize]) -> Result<Vec<Features>, RetrievalError> {
         let max_sims = self.max_sims(query, documents)?;
+        let wanted: HashSet<usize> = documents.iter().copied().collect();
+        let hits = self
+            .bm25
+            .search_where(&query.text, documents.len().max(1), |id| wanted.contains(&id));
+        let bm25: HashMap<usize, f32> = hits.into_iter().map(|hit| (hit.id, hit.score)).collect();
         let features = documents.iter().zip(max_sims).map(|(&document, max_sim)| Features {
             cosine: self.cosine(query, document),
-            bm25: f64::from(self.bm25.score(&query.text, document)),
+            bm25: bm25.get(&document).map_or(0.0, |&score| f64::from(score)),
             coverage: self.coverage(query, document),
             max_sim,
             proximity: self.proximity(query, document),
             length: (1.0 + self.terms[document].len() as f64).ln(),
         });
         Ok(features.collect())
+    }
+
+    /// How alike stage 4 finds two documents, in `[0, 1]`. Panics on an index that isn't a document's.
+    pub fn similarity(&self, a: usize, b: usize) -> f64 {
+        let vectors = self.meanings.as_ref().unwrap_or(&self.vectors);
+        f64::from(kernels::dot(vectors.row(a), vectors.row(b)).max(0.0))
     }
 
     fn max_sims(&self, query: &FunnelQuery, documents: &[usize]) -> Result<Vec<f64>, RetrievalError> {
@@ -320,37 +381,32 @@ impl Funnel {
         f64::from(kernels::dot(&query.vector, self.vectors.row(document)))
     }
 
-    /// The ids of the query's terms that some document has.
-    fn known_terms(&self, query: &FunnelQuery) -> Vec<(u32, f64)> {
-        query
-            .terms
-            .iter()
-            .filter_map(|(term, idf)| Some((*self.vocabulary.get(term)?, *idf)))
-            .collect()
-    }
-
     fn coverage(&self, query: &FunnelQuery, document: usize) -> f64 {
-        let total: f64 = query.terms.iter().map(|(_, idf)| idf).sum();
-        let found = |(term, idf): (u32, f64)| if self.terms[document].contains(&term) { idf } else { 0.0 };
-        let covered: f64 = self.known_terms(query).into_iter().map(found).sum();
-        if total > 0.0 { covered / total } else { 0.0 }
+        let found = |(term, idf): &(u32, f64)| if self.terms[document].contains(term) { *idf } else { 0.0 };
+        let covered: f64 = query.known.iter().map(found).sum();
+        if query.total_idf > 0.0 {
+            covered / query.total_idf
+        } else {
+            0.0
+        }
     }
 
     fn proximity(&self, query: &FunnelQuery, document: usize) -> f64 {
-        let wanted: Vec<u32> = self.known_terms(query).into_iter().map(|(term, _)| term).collect();
-        let places: Vec<(usize, u32)> = (self.terms[document].iter().copied().enumerate())
-            .filter(|(_, term)| wanted.contains(term))
-            .collect();
-        let distinct = places.iter().map(|(_, term)| term).collect::<BTreeSet<_>>().len();
+        let place = |(at, term): (usize, &u32)| Some((at, query.known.iter().position(|(known, _)| known == term)?));
+        let places: Vec<(usize, usize)> = self.terms[document].iter().enumerate().filter_map(place).collect();
+        let distinct = (0..query.known.len())
+            .filter(|term| places.iter().any(|(_, t)| t == term))
+            .count();
         if distinct < 2 {
             return 0.0;
         }
         // From each occurrence forward until all are seen.
         let width = |from: usize| {
-            let mut seen = BTreeSet::new();
+            let mut seen = vec![false; query.known.len()];
+            let mut count = 0;
             let last = places[from..].iter().find(|(_, term)| {
-                seen.insert(*term);
-                seen.len() == distinct
+                count += usize::from(!std::mem::replace(&mut seen[*term], true));
+                count == distinct
             })?;
             Some(last.0 - places[from].0 + 1)
         };
