@@ -32,6 +32,12 @@ pub enum RetrievalError {
     /// A numeric routine failed.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A vector index failed.
+    #[error(transparent)]
+    Ann(#[from] eas_ann::AnnError),
+    /// A generator gave no answer.
+    #[error(transparent)]
+    Generate(#[from] crate::generator::GenerateError),
     /// A metric or a fit failed.
     #[error(transparent)]
     Eval(#[from] eas_eval::EvalError),

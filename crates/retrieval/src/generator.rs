@@ -109,6 +109,9 @@ pub enum GenerateError {
     /// The encoder of an extractive generator failed.
     #[error(transparent)]
     Text(#[from] eas_text::TextError),
+    /// The evidence of the contexts can't be weighed, for example because of a credibility outside `[0, 1]`.
+    #[error("the evidence can't be weighed: {0}")]
+    Evidence(String),
     /// The server didn't answer in time.
     #[error("no answer from {url} within {}", Seconds(*.after))]
     Timeout {

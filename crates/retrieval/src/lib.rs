@@ -6,11 +6,13 @@ pub mod claims;
 pub mod conflict;
 pub mod context;
 mod error;
+pub mod extractive;
 pub mod funnel;
 pub mod fusion;
 pub mod generator;
 pub mod mmr;
 pub mod query;
+pub mod rag;
 pub mod rerank;
 
 pub use error::RetrievalError;

@@ -2,4 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assistant;
+pub mod graded;
 pub mod products;
