@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod lessons;
+pub mod quality;
+
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 

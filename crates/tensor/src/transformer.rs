@@ -272,7 +272,7 @@ mod tests {
     fn gelu_has_the_reference_values() {
         // torch.nn.functional.gelu in double precision.
         for (x, want) in [
-            (-4.0, -1.266_849_6e-4),
+            (-4.0_f32, -1.266_849_6e-4_f32),
             (-1.0, -0.158_655_25),
             (-0.1, -0.046_017_216),
             (0.0, 0.0),

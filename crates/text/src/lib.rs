@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod code;
+pub mod distill;
 pub mod encoder;
 pub mod error;
 pub mod hash;

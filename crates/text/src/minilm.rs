@@ -162,6 +162,22 @@ impl MiniLm {
         Ok(vector)
     }
 
+    /// The sentence vector of each list of token ids, `[CLS]` and `[SEP]` included in it; a list of two ids or fewer gives zeros.
+    ///
+    /// An error when a list is longer than [`MAX_TOKENS`] or an id lies beyond the vocabulary.
+    pub fn encode_ids(&self, ids: &[Vec<u32>]) -> Result<Matrix, TextError> {
+        for list in ids {
+            let beyond = list.iter().find(|id| **id as usize >= self.tokenizer.len());
+            if let Some(id) = beyond {
+                return Err(TextError::argument("token id", id, "below the size of the vocabulary"));
+            }
+            if list.len() > MAX_TOKENS {
+                return Err(TextError::argument("number of tokens", &list.len(), "at most 256"));
+            }
+        }
+        Ok(self.encode_checked(ids))
+    }
+
     /// The pieces of a text and their vectors, without the special tokens around them.
     fn pieces_in_context(&self, text: &str) -> (Vec<Piece>, Matrix) {
         let pieces = self.tokenizer.tokenize(text, MAX_TOKENS - 2);
@@ -180,6 +196,47 @@ impl MiniLm {
             pieces,
             all.map_or_else(|_| Matrix::zeros(0, HIDDEN), |all| all.select(&inside)),
         )
+    }
+
+    fn encode_checked(&self, ids: &[Vec<u32>]) -> Matrix {
+        // A text of two tokens is empty but for the special ones: its row stays zero.
+        let mut order: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].len() > 2).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(ids[i].len()));
+        let mut groups: Vec<&[usize]> = Vec::new();
+        let mut from = 0;
+        let mut tokens = 0;
+        for (at, &i) in order.iter().enumerate() {
+            if at > from && tokens + ids[i].len() > GROUP_TOKENS {
+                groups.push(&order[from..at]);
+                (from, tokens) = (at, 0);
+            }
+            tokens += ids[i].len();
+        }
+        if from < order.len() {
+            groups.push(&order[from..]);
+        }
+        let vectors: Vec<Vec<f32>> = groups
+            .par_iter()
+            .map_init(Scratch::default, |scratch, group| {
+                let texts: Vec<&[u32]> = group.iter().map(|&i| ids[i].as_slice()).collect();
+                self.forward(&texts, scratch);
+                let mut out = vec![0.0; texts.len() * HIDDEN];
+                let mut rest = scratch.hidden.as_slice();
+                for (vector, ids) in out.chunks_exact_mut(HIDDEN).zip(&texts) {
+                    let (rows, after) = rest.split_at(ids.len() * HIDDEN);
+                    mean_of_rows(rows, vector);
+                    rest = after;
+                }
+                out
+            })
+            .collect();
+        let mut out = Matrix::zeros(ids.len(), HIDDEN);
+        for (group, vectors) in groups.iter().zip(&vectors) {
+            for (&i, vector) in group.iter().zip(vectors.chunks_exact(HIDDEN)) {
+                out.row_mut(i).copy_from_slice(vector);
+            }
+        }
+        out
     }
 
     /// Runs all layers over the texts, whose ids include the special tokens; leaves the last layer's vectors in `scratch.hidden`, shape
@@ -248,44 +305,7 @@ impl SentenceEncoder for MiniLm {
             .par_iter()
             .map(|text| self.tokenizer.model_ids(text, MAX_TOKENS))
             .collect();
-        // A text of two tokens is empty but for the special ones: its row stays zero.
-        let mut order: Vec<usize> = (0..texts.len()).filter(|&i| ids[i].len() > 2).collect();
-        order.sort_by_key(|&i| std::cmp::Reverse(ids[i].len()));
-        let mut groups: Vec<&[usize]> = Vec::new();
-        let mut from = 0;
-        let mut tokens = 0;
-        for (at, &i) in order.iter().enumerate() {
-            if at > from && tokens + ids[i].len() > GROUP_TOKENS {
-                groups.push(&order[from..at]);
-                (from, tokens) = (at, 0);
-            }
-            tokens += ids[i].len();
-        }
-        if from < order.len() {
-            groups.push(&order[from..]);
-        }
-        let vectors: Vec<Vec<f32>> = groups
-            .par_iter()
-            .map_init(Scratch::default, |scratch, group| {
-                let texts: Vec<&[u32]> = group.iter().map(|&i| ids[i].as_slice()).collect();
-                self.forward(&texts, scratch);
-                let mut out = vec![0.0; texts.len() * HIDDEN];
-                let mut rest = scratch.hidden.as_slice();
-                for (vector, ids) in out.chunks_exact_mut(HIDDEN).zip(&texts) {
-                    let (rows, after) = rest.split_at(ids.len() * HIDDEN);
-                    mean_of_rows(rows, vector);
-                    rest = after;
-                }
-                out
-            })
-            .collect();
-        let mut out = Matrix::zeros(texts.len(), HIDDEN);
-        for (group, vectors) in groups.iter().zip(&vectors) {
-            for (&i, vector) in group.iter().zip(vectors.chunks_exact(HIDDEN)) {
-                out.row_mut(i).copy_from_slice(vector);
-            }
-        }
-        Ok(out)
+        Ok(self.encode_checked(&ids))
     }
 }
 
