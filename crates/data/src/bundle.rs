@@ -221,6 +221,33 @@ mod tests {
         assert!(error.to_string().contains("PROVENANCE.md"), "{error}");
     }
 
+    /// The files below `folder`, relative to `root`, hidden ones and the downloaded model left out.
+    fn files_below(root: &Path, folder: &Path, out: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if hidden || name == "models/all-MiniLM-L6-v2" {
+                continue;
+            }
+            if path.is_dir() {
+                files_below(root, &path, out);
+            } else {
+                out.push(name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_has_a_row() {
+        let rows: Vec<String> = origins().unwrap().into_iter().map(|origin| origin.name).collect();
+        let mut files = Vec::new();
+        files_below(&root(), &root(), &mut files);
+        // The table itself, and the list of listings that this workspace's authors keep by hand.
+        files.retain(|name| name != TABLE && name != "catalogue.tsv" && !rows.contains(name));
+        assert!(files.is_empty(), "no row in {TABLE} for {files:?}");
+    }
+
     #[test]
     fn every_bundled_file_is_intact() {
         let checks = verify_all().unwrap();
