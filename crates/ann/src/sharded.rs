@@ -39,18 +39,18 @@ pub fn jump_hash(mut key: u64, buckets: u32) -> u32 {
 }
 
 /// Merges lists that are each best first into the `k` best of all, ties by lower id, in `O(k log lists)`.
-pub fn merge_hits(metric: Metric, lists: &[Vec<Hit>], k: usize) -> Vec<Hit> {
+pub fn merge_hits<L: AsRef<[Hit]>>(metric: Metric, lists: &[L], k: usize) -> Vec<Hit> {
     let mut heads: BinaryHeap<Head> = lists
         .iter()
         .enumerate()
-        .filter_map(|(list, hits)| Head::new(metric, list, 0, hits))
+        .filter_map(|(list, hits)| Head::new(metric, list, 0, hits.as_ref()))
         .collect();
     let mut merged = Vec::new();
     while merged.len() < k
         && let Some(head) = heads.pop()
     {
         merged.push(head.hit);
-        heads.extend(Head::new(metric, head.list, head.at + 1, &lists[head.list]));
+        heads.extend(Head::new(metric, head.list, head.at + 1, lists[head.list].as_ref()));
     }
     merged
 }
@@ -333,13 +333,7 @@ impl ShardedIndex {
         k: usize,
         keep: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Covered, AnnError> {
-        if self.settings.on_missing == OnMissing::Error {
-            self.check_live(0..self.shards.len())?;
-        }
-        let live: Vec<&Shard> = self.shards.iter().filter(|shard| shard.is_live()).collect();
-        if live.is_empty() {
-            return Err(AnnError::ShardUnavailable(0));
-        }
+        let live = self.answering()?;
         let lists = live
             .par_iter()
             .map(|shard| shard.index().search_where(query, k, keep))
@@ -353,6 +347,18 @@ impl ShardedIndex {
                 answered as f64 / self.len() as f64
             },
         })
+    }
+
+    /// The shards that a search can ask; an error when one is down that must not be missing, or when none is left.
+    fn answering(&self) -> Result<Vec<&Shard>, AnnError> {
+        if self.settings.on_missing == OnMissing::Error {
+            self.check_live(0..self.shards.len())?;
+        }
+        let live: Vec<&Shard> = self.shards.iter().filter(|shard| shard.is_live()).collect();
+        if live.is_empty() {
+            return Err(AnnError::ShardUnavailable(0));
+        }
+        Ok(live)
     }
 
     fn check_live(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), AnnError> {
@@ -430,10 +436,20 @@ impl VectorIndex for ShardedIndex {
         Ok(self.search_covered(query, k, keep)?.hits)
     }
 
-    /// One job a shard rather than one a query.
+    /// Each shard answers all queries at once, as fast as its kind of index can.
     fn search_batch(&self, queries: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, AnnError> {
         check_queries(self.dim, queries)?;
-        (0..queries.rows()).map(|i| self.search(queries.row(i), k)).collect()
+        let lists = self
+            .answering()?
+            .par_iter()
+            .map(|shard| shard.index().search_batch(queries, k))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((0..queries.rows())
+            .map(|query| {
+                let of_query: Vec<&[Hit]> = lists.iter().map(|shard| shard[query].as_slice()).collect();
+                merge_hits(self.metric, &of_query, k)
+            })
+            .collect())
     }
 
     /// Writes a folder: a manifest, and one file a shard. The shards of the last save stay until the new manifest is in
@@ -600,6 +616,9 @@ mod tests {
             index.search_batch(&queries, 10).unwrap(),
             flat(&vectors).search_batch(&queries, 10).unwrap()
         );
+        for (query, batched) in queries.iter_rows().zip(index.search_batch(&queries, 10).unwrap()) {
+            assert_eq!(index.search(query, 10).unwrap(), batched);
+        }
         assert_eq!(index.search(queries.row(0), 0).unwrap(), []);
         assert_eq!(index.search(queries.row(0), 9_999).unwrap().len(), 2_000);
     }
@@ -666,6 +685,8 @@ mod tests {
         let answer = lenient.search_covered(queries.row(0), 5, &|_| true).unwrap();
         let lost = lenient.shard_lens()[2];
         assert_eq!(answer.coverage, (1_000 - lost) as f64 / 1_000.0);
+        assert_eq!(lenient.search_batch(&queries, 5).unwrap()[0], answer.hits);
+        assert!(strict.search_batch(&queries, 5).is_err());
         assert_eq!(answer.hits.len(), 5);
         assert!(answer.hits.iter().all(|hit| lenient.shard_of(hit.id) != 2));
         let orphan = (1_000..2_000).find(|&id| lenient.shard_of(id) == 2).unwrap();
