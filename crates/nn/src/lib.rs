@@ -55,6 +55,9 @@ pub enum NnError {
     /// An operation on tensors failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// The thread of a training run couldn't be started.
+    #[error("training thread: {0}")]
+    Thread(String),
     /// A file of weights couldn't be read or written.
     #[error("weights {path}: {source}")]
     Weights {

@@ -1,3 +1,5 @@
 //! Versioned vector stores, migrations and incremental updates.
 
 #![forbid(unsafe_code)]
+
+pub mod update;

@@ -11,6 +11,7 @@ pub mod funnel;
 pub mod fusion;
 pub mod generator;
 pub mod mmr;
+pub mod multimodal;
 pub mod query;
 pub mod rag;
 pub mod rerank;

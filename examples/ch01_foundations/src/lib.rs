@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod autoencoder;
 pub mod cases;
 pub mod glosses;

@@ -4,7 +4,7 @@
 use eas_tensor::rng::SplitMix64;
 
 /// Samples a second of the sounds.
-pub const SAMPLE_RATE: u32 = 8_000;
+pub const SAMPLE_RATE: f64 = 8_000.0;
 /// Samples of a sound: a quarter of a second.
 pub const SAMPLES: usize = 2_000;
 
@@ -102,7 +102,7 @@ impl TrimodalWorld {
 
     /// True for one concept of each shape and each colour, to be left out of training.
     pub fn is_held_out(self, shape: usize, colour: usize) -> bool {
-        colour == (shape + 1) % self.variety
+        colour == (shape + 3) % self.variety
     }
 
     /// `per_concept` items of each concept, ordered by shape, then colour. Item `i` of a concept depends on the seed, the concept
@@ -190,7 +190,7 @@ fn caption(shape: usize, colour: usize, rng: &mut SplitMix64) -> String {
 fn sound(shape: usize, colour: usize, rng: &mut SplitMix64) -> Vec<f32> {
     let detune = 0.3 * (2.0 * rng.uniform() - 1.0) / 12.0;
     let fundamental = 220.0 * (shape as f64 / 4.0 + detune).exp2();
-    let rate = f64::from(SAMPLE_RATE);
+    let rate = SAMPLE_RATE;
     let mut samples = vec![0.0; SAMPLES];
     for (harmonic, amplitude) in (1..).zip(COLOURS[colour].2) {
         let frequency = fundamental * f64::from(harmonic);
@@ -285,7 +285,7 @@ mod tests {
             let period = (8..50)
                 .max_by(|&a, &b| correlation(a).total_cmp(&correlation(b)))
                 .unwrap_or(0);
-            let expected = f64::from(SAMPLE_RATE) / (220.0 * (shape as f64 / 4.0).exp2());
+            let expected = SAMPLE_RATE / (220.0 * (shape as f64 / 4.0).exp2());
             let multiple = (period as f64 / expected).round();
             assert!(
                 multiple >= 1.0 && (period as f64 / multiple - expected).abs() < 0.05 * expected + 0.5,

@@ -43,11 +43,12 @@ impl KgModel {
                 .for_each(|x| *x = ((2.0 * rng.uniform() - 1.0) * bound) as f32);
             matrix
         };
-        // Entities start at length about 1 (the bound gives each value the variance 1/dim); angles anywhere on the circle.
+        // Entities start at length about 1 (the bound gives each value the variance 1/dim). Angles start near 0, every relation
+        // close to "stay where you are": from anywhere on the circle, inverse relations seldom find to opposite angles.
         let bound = (3.0 / dim as f64).sqrt();
         let entities = uniform(graph.entities(), dim, bound);
         let relation_bound = match scorer {
-            Scorer::RotatE => std::f64::consts::PI,
+            Scorer::RotatE => std::f64::consts::FRAC_PI_4,
             _ => bound,
         };
         let relations = uniform(graph.relations(), scorer.relation_dim(dim), relation_bound);

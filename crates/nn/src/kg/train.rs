@@ -74,31 +74,35 @@ impl KgTraining {
             rng.shuffle(&mut order);
             let (mut total, mut pairs) = (0.0, 0u32);
             for batch in order.chunks(self.batch) {
+                let score = |triple: Triple| {
+                    let (h, r, t) = vectors(model, triple);
+                    model.scorer().score(h, r, t)
+                };
+                let mut slope_of = |triple: Triple, slope: f32| {
+                    if slope != 0.0 {
+                        gradient.clear();
+                        model
+                            .scorer()
+                            .add_gradient(vectors(model, triple), slope, &mut gradient);
+                        entities.add(triple.head, &gradient.head);
+                        relations.add(triple.relation, &gradient.relation);
+                        entities.add(triple.tail, &gradient.tail);
+                    }
+                };
                 for &fact in batch {
+                    let positive = score(fact);
+                    let mut positive_slope = 0.0;
                     for _ in 0..self.negatives {
                         let Some(false_fact) = self.corrupt(graph, fact, &mut rng) else {
                             continue;
                         };
-                        let score = |triple: Triple| {
-                            let Triple { head, relation, tail } = triple;
-                            let (h, r, t) = vectors(model, head, relation, tail);
-                            model.scorer().score(h, r, t)
-                        };
-                        let pair = pair_loss(model.scorer(), self.margin, score(fact), score(false_fact));
+                        let pair = pair_loss(model.scorer(), self.margin, positive, score(false_fact));
                         total += f64::from(pair.loss);
                         pairs += 1;
-                        for (triple, slope) in [(fact, pair.positive_slope), (false_fact, pair.negative_slope)] {
-                            if slope != 0.0 {
-                                let Triple { head, relation, tail } = triple;
-                                gradient.clear();
-                                let parts = vectors(model, head, relation, tail);
-                                model.scorer().add_gradient(parts, slope, &mut gradient);
-                                entities.add(head, &gradient.head);
-                                relations.add(relation, &gradient.relation);
-                                entities.add(tail, &gradient.tail);
-                            }
-                        }
+                        positive_slope += pair.positive_slope;
+                        slope_of(false_fact, pair.negative_slope);
                     }
+                    slope_of(fact, positive_slope);
                 }
                 relations.step(&mut model.relations, self.learning_rate, f32::INFINITY);
                 let ball = match model.scorer() {
@@ -162,11 +166,11 @@ impl KgTraining {
     }
 }
 
-fn vectors(model: &KgModel, head: u32, relation: u32, tail: u32) -> (&[f32], &[f32], &[f32]) {
+fn vectors(model: &KgModel, triple: Triple) -> (&[f32], &[f32], &[f32]) {
     (
-        model.entities.row(head as usize),
-        model.relations.row(relation as usize),
-        model.entities.row(tail as usize),
+        model.entities.row(triple.head as usize),
+        model.relations.row(triple.relation as usize),
+        model.entities.row(triple.tail as usize),
     )
 }
 
