@@ -10,6 +10,7 @@ pub mod extractive;
 pub mod funnel;
 pub mod fusion;
 pub mod generator;
+pub mod media;
 pub mod mmr;
 pub mod multimodal;
 pub mod query;

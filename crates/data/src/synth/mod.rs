@@ -7,6 +7,7 @@ pub mod glosses;
 pub mod ledger;
 pub mod lifetimes;
 pub mod plane;
+pub mod media;
 pub mod topics;
 pub mod trimodal;
 pub mod vectors;
