@@ -1,6 +1,6 @@
 //! [`Csr`]: matrices of mostly zeros, such as term counts, in compressed sparse rows.
 
-use crate::TensorError;
+use crate::{Matrix, TensorError};
 
 /// A sparse f32 matrix of shape `(rows, dim)`; within a row the columns ascend and occur once.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +104,18 @@ impl Csr {
         }
     }
 
+    /// The same values with the zeros written out; shape `(rows, dim)`.
+    pub fn to_dense(&self) -> Matrix {
+        let mut out = Matrix::zeros(self.rows(), self.dim);
+        for (i, row) in self.iter_rows().enumerate() {
+            let to = out.row_mut(i);
+            for (&c, &v) in row.columns.iter().zip(row.values) {
+                to[c as usize] = v;
+            }
+        }
+        out
+    }
+
     /// Rows and columns exchanged: row `c` of the result lists the rows that hold column `c`, as an inverted index does.
     #[must_use]
     pub fn transpose(&self) -> Self {
@@ -158,17 +170,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn dense(m: &Csr) -> Vec<Vec<f32>> {
-        let expand = |row: SparseRow<'_>| {
-            let mut out = vec![0.0; m.dim()];
-            for (&c, &v) in row.columns.iter().zip(row.values) {
-                out[c as usize] = v;
-            }
-            out
-        };
-        m.iter_rows().map(expand).collect()
-    }
-
     proptest! {
         #[test]
         fn agrees_with_the_dense_matrix(rows in prop::collection::vec(prop::collection::vec((0u32..6, -4i8..5), 0..9), 0..7)) {
@@ -181,7 +182,10 @@ mod tests {
                     expected[r][c as usize] += v;
                 }
             }
-            prop_assert_eq!(&dense(&m), &expected);
+            let dense = m.to_dense();
+            for (r, row) in expected.iter().enumerate() {
+                prop_assert_eq!(dense.row(r), &row[..]);
+            }
             prop_assert_eq!(m.nnz(), expected.iter().flatten().filter(|v| **v != 0.0).count());
             let t = m.transpose();
             prop_assert_eq!((t.rows(), t.dim()), (6, rows.len()));

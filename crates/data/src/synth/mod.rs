@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod lifetimes;
 pub mod plane;
 pub mod media;
+pub mod papers;
 pub mod topics;
 pub mod trimodal;
 pub mod vectors;
