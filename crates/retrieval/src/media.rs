@@ -91,7 +91,7 @@ pub fn style_descriptor(image: &Image) -> Result<Vec<f32>, MediaError> {
         .par_iter()
         .map(|filter| filter.respond(&luminance).and_then(rectify))
         .collect::<Result<_, _>>()?;
-    let mut colours = vec![0.0f64; 24];
+    let mut colours = [0.0f64; 24];
     for pixel in image.rgb().chunks_exact(3) {
         for (channel, &value) in pixel.iter().enumerate() {
             colours[8 * channel + usize::from(value / 32)] += 1.0;
@@ -169,6 +169,9 @@ pub fn refuse_flat(luminance: &Plane) -> Result<(), MediaError> {
     Ok(())
 }
 
+/// Content, style and hash of one frame.
+type Described = (Vec<f32>, Vec<f32>, u64);
+
 /// Everything that the index keeps of an asset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Descriptors {
@@ -208,7 +211,7 @@ impl Descriptors {
         let Some((content, style, _)) = described.first() else {
             return Err(MediaError::NoFrames);
         };
-        let mean = |dim: usize, pick: fn(&(Vec<f32>, Vec<f32>, u64)) -> &Vec<f32>| {
+        let mean = |dim: usize, pick: fn(&Described) -> &Vec<f32>| {
             unit((0..dim).map(|d| described.iter().map(|frame| f64::from(pick(frame)[d])).sum()))
         };
         Ok(Self {
@@ -400,7 +403,7 @@ mod tests {
     }
 
     fn mapped(f: impl Fn(usize, usize) -> f64) -> u64 {
-        perceptual_hash(&Plane::from_fn(32, 32, |x, y| f(x, y)).unwrap()).unwrap()
+        perceptual_hash(&Plane::from_fn(32, 32, f).unwrap()).unwrap()
     }
 
     #[test]

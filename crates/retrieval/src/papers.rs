@@ -206,7 +206,7 @@ impl PaperIndex {
         if let Some(x) = query.iter().find(|x| !x.is_finite()) {
             return Err(RetrievalError::argument("query value", x, "finite"));
         }
-        if let Some((years, _)) = scoring.half_life.filter(|(years, _)| !(*years > 0.0)) {
+        if let Some((years, _)) = scoring.half_life.filter(|(years, _)| years.is_nan() || *years <= 0.0) {
             return Err(RetrievalError::argument("half-life", &years, "positive"));
         }
         let most = (0..self.papers.len())
@@ -217,11 +217,10 @@ impl PaperIndex {
             let cosine = f64::from(kernels::dot(query, self.vectors.row(at)));
             let cited = (self.graph.cited_by(at).len() as f64).ln_1p();
             let with_prior = match scoring.prior {
-                CitationPrior::None => cosine,
                 CitationPrior::Bounded { weight } if most > 0 => {
                     cosine * (1.0 + weight * cited / (most as f64).ln_1p())
                 }
-                CitationPrior::Bounded { .. } => cosine,
+                CitationPrior::None | CitationPrior::Bounded { .. } => cosine,
                 CitationPrior::Additive => cosine + cited / 10.0,
             };
             let age = scoring.half_life.map_or(1.0, |(years, now)| {

@@ -4,10 +4,8 @@
 
 use eas_data::synth::media::{Edit, Picture, SHAPES, STYLES, pictures};
 use eas_eval::separation::neighbour_purity;
-use eas_report::{Chart, Table, num, pct};
-use eas_retrieval::media::{
-    Media, MediaError, MediaIndex, average_hash, content_descriptor, difference_hash, perceptual_hash, style_descriptor,
-};
+use eas_report::{Chart, Table, pct};
+use eas_retrieval::media::{Media, MediaError, MediaIndex, average_hash, difference_hash, perceptual_hash};
 use eas_tensor::Matrix;
 use eas_tensor::hamming::BkTree;
 use eas_tensor::image::{Image, Plane};
@@ -24,12 +22,20 @@ fn main() -> anyhow::Result<()> {
         set.len()
     ));
 
+    // One index holds all descriptors; a JPEG copy of picture 0 goes in as well.
+    let mut index = MediaIndex::new();
+    let mut assets: Vec<(u64, Media)> = (0..).zip(set.iter().map(|p| Media::Image(p.image.clone()))).collect();
+    let copy_id = assets.len() as u64;
+    assets.push((copy_id, Media::Image(Edit::Jpeg.apply(&set[0].image, 0)?)));
+    page.timed("index", || index.insert_all(&assets))?;
+
     // Content and style: does a picture's neighbourhood share its shape, or its texture?
-    let (content, style) = page.timed("descriptors", || {
-        let content: Result<Vec<_>, _> = set.iter().map(|p| content_descriptor(&p.image)).collect();
-        let style: Result<Vec<_>, _> = set.iter().map(|p| style_descriptor(&p.image)).collect();
-        Ok::<_, MediaError>((content?, style?))
-    })?;
+    let (mut content, mut style) = (Vec::new(), Vec::new());
+    for id in 0..copy_id {
+        let descriptors = index.get(id)?;
+        content.push(descriptors.content.clone());
+        style.extend(descriptors.style.clone());
+    }
     let mut table = Table::new(["descriptor", "numbers", "same shape", "same style"]);
     let mut purity = Vec::new();
     for (name, rows) in [("content", content), ("style", style), ("raw pixels", raw_pixels(&set))] {
@@ -86,12 +92,7 @@ fn main() -> anyhow::Result<()> {
         &table,
     );
 
-    // The index answers all three questions for one picture, and refuses what has no content to hash.
-    let mut index = MediaIndex::new();
-    let mut assets: Vec<(u64, Media)> = (0..).zip(set.iter().map(|p| Media::Image(p.image.clone()))).collect();
-    let copy_id = assets.len() as u64;
-    assets.push((copy_id, Media::Image(Edit::Jpeg.apply(&set[0].image, 0)?)));
-    page.timed("index", || index.insert_all(&assets))?;
+    // The index answers all three questions for one picture.
     let near = index.describe(0, 3)?;
     let named = |id: u64| set.get(id as usize).map_or("its JPEG copy".into(), caption);
     let mut table = Table::new(["nearest by", "1st", "2nd", "3rd"]);
@@ -201,8 +202,13 @@ fn main() -> anyhow::Result<()> {
         .all(&searched, |(hash, found)| found.hits == scan(*hash));
     page.claim("the BK-tree compares less than 60% of the codes")
         .less(visited, 0.60);
-    page.claim("the nearest duplicate of picture 0 is its copy")
-        .equals(near.duplicates.first().map(|d| d.id), Some(copy_id));
+    let copy = near
+        .duplicates
+        .iter()
+        .find(|d| d.id == copy_id)
+        .map_or(64, |d| d.distance);
+    page.claim("the JPEG copy of picture 0 is among its duplicates")
+        .at_most(copy, MediaIndex::RADIUS);
     page.finish()
 }
 

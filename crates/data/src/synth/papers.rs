@@ -212,7 +212,8 @@ fn names(rng: &mut SplitMix64) -> Vec<String> {
     for i in 0..SHARED_NAMES {
         rng.shuffle(&mut topics);
         let slot = |topic: usize| topic * PERSONS_A_TOPIC + i;
-        names[slot(topics[1])] = names[slot(topics[0])].clone();
+        let shared = names[slot(topics[0])].clone();
+        names[slot(topics[1])] = shared;
     }
     names
 }
