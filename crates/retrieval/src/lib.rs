@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod claims;
+pub mod code;
 pub mod conflict;
 pub mod context;
 mod error;
