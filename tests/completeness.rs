@@ -10,7 +10,7 @@ use eas_report::catalogue::{Chapter, Entry, chapters, module_file};
 use eas_report::testing::expected_path;
 
 /// Chapters whose listings are still being added. What is there must be whole; what is missing is printed, not refused.
-const IN_PROGRESS: [&str; 3] = ["ch01_foundations", "ch13_rag_at_scale", "ch14_semantic_search"];
+const IN_PROGRESS: [&str; 0] = [];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
