@@ -21,10 +21,10 @@ fn main() -> anyhow::Result<()> {
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     // Below this similarity the best passage isn't about the question. It belongs to the encoder, since each has its own scale, and
     // here it was set by looking at these ten questions; the exercise is to set it on half of them. Beside it: how many of the eight
-    // right passages the encoder has to bring to rank 1 and into the first five.
-    let (min_similarity, least_first, least_five) = match encoder.name() {
-        "minilm" => (0.20, 6, 8),
-        _ => (0.16, 5, 7),
+    // right passages the encoder has to bring to rank 1.
+    let (min_similarity, least_first) = match encoder.name() {
+        "minilm" => (0.20, 6),
+        _ => (0.16, 5),
     };
     let generator = ExtractiveGenerator::new(encoder.as_ref(), min_similarity, 1)?;
     let answerer = RagAnswerer::new(encoder.as_ref(), &generator, passages, 5, min_similarity)?;
@@ -89,8 +89,8 @@ fn main() -> anyhow::Result<()> {
 
     page.claim("word overlap brings one right passage to rank 1 and four into the first five")
         .equals((word_first, word_five), (1, 4));
-    page.claim("the embedding brings nearly all into the first five")
-        .at_least(five, least_five);
+    page.claim("the embedding brings all eight into the first five")
+        .equals(five, 8);
     page.claim("and most to rank 1").at_least(first, least_first);
     page.claim("every cited passage is among the five retrieved ones")
         .all(answers.iter().filter(|(_, _, a)| !a.abstained), |(_, _, a)| {
