@@ -217,7 +217,7 @@ def build_series():
     for line in lines[1:]:
         day, *cells = line.split(",")
         rows.append([str((datetime.date.fromisoformat(day) - epoch).days), *cells[:5]])
-    origin = ("Kaggle, B. Marjanovic, Huge Stock Market Dataset (MSFT), through pmdarima 2.1", "CC0 1.0", script)
+    origin = ("Kaggle, B. Marjanovic, Huge Stock Market Dataset (MSFT), through pmdarima 2.1", "not confirmed; the source is said to be CC0 1.0", script)
     write_table("series/stock.csv.gz", ["day", "open", "high", "low", "close", "volume"], rows, origin)
 
 
