@@ -1,0 +1,60 @@
+//! [`OpsError`], and the checks that the modules share.
+
+/// What a part of the service refuses, or why it couldn't answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum OpsError {
+    /// An argument is outside what is accepted.
+    #[error("{name} is {got}, must be {expected}")]
+    Argument {
+        /// The argument's name.
+        name: &'static str,
+        /// What was given.
+        got: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// The circuit is open: the call wasn't made.
+    #[error("the circuit is open for another {retry_after_us} us")]
+    CircuitOpen {
+        /// Microseconds until a call may be tried; 0 when a probe is under way.
+        retry_after_us: u64,
+    },
+    /// A metric or label has a name that Prometheus doesn't read.
+    #[error("{what} {name:?} must match {pattern}")]
+    MetricName {
+        /// "metric name" or "label name".
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// What names look like.
+        pattern: &'static str,
+    },
+    /// The metric exists with another kind, other labels, or other buckets.
+    #[error("metric {name:?} exists as {existing}, and is now asked for as {wanted}")]
+    MetricConflict {
+        /// The metric's name.
+        name: String,
+        /// What it is.
+        existing: String,
+        /// What was asked for.
+        wanted: String,
+    },
+}
+
+/// The argument, when `holds`.
+pub(crate) fn check<T: std::fmt::Display>(
+    name: &'static str,
+    value: T,
+    holds: bool,
+    expected: &'static str,
+) -> Result<T, OpsError> {
+    if holds {
+        Ok(value)
+    } else {
+        Err(OpsError::Argument {
+            name,
+            got: value.to_string(),
+            expected,
+        })
+    }
+}
