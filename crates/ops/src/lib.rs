@@ -7,7 +7,9 @@
 
 pub mod breaker;
 pub mod bucket;
+pub mod clock;
 mod error;
 pub mod metrics;
+pub mod sim;
 
 pub use error::OpsError;

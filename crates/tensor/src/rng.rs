@@ -52,6 +52,11 @@ impl SplitMix64 {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
+    /// A draw from the exponential distribution with mean `mean`.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.uniform()).ln()
+    }
+
     /// True with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
         self.uniform() < p
@@ -141,6 +146,16 @@ mod tests {
         let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / draws.len() as f64;
         assert!(mean.abs() < 0.01, "{mean}");
         assert!((variance - 1.0).abs() < 0.02, "{variance}");
+    }
+
+    #[test]
+    fn exponentials_have_their_mean_and_no_memory() {
+        let mut rng = SplitMix64::new(9);
+        let draws: Vec<f64> = (0..100_000).map(|_| rng.exponential(2.0)).collect();
+        let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+        assert!((mean - 2.0).abs() < 0.03, "{mean}");
+        let above = |x: f64| draws.iter().filter(|&&draw| draw > x).count() as f64;
+        assert!((above(3.0) / above(1.0) - (-1.0f64).exp()).abs() < 0.01);
     }
 
     #[test]
