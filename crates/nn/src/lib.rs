@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bert;
 pub mod encoders;
 pub mod kg;
 pub mod layers;

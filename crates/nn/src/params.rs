@@ -52,13 +52,31 @@ impl Parameters {
         self.register(name, shape, values)
     }
 
+    /// A tensor of equal values.
+    pub fn constant(&mut self, name: &str, shape: &[usize], value: f32) -> Result<Var, NnError> {
+        self.register(name, shape, vec![value; shape.iter().product()])
+    }
+
+    /// A tensor that starts at the given values.
+    pub fn adopt(&mut self, name: &str, values: &Tensor) -> Result<Var, NnError> {
+        self.claim_name(name)?;
+        let var = Var::from_tensor(&values.to_device(&self.device)?)?;
+        self.vars.push((name.to_owned(), var.clone()));
+        Ok(var)
+    }
+
     fn register(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Var, NnError> {
-        if self.vars.iter().any(|(taken, _)| taken == name) {
-            return Err(NnError::Parameter(name.to_owned()));
-        }
+        self.claim_name(name)?;
         let var = Var::from_vec(values, shape, &self.device)?;
         self.vars.push((name.to_owned(), var.clone()));
         Ok(var)
+    }
+
+    fn claim_name(&self, name: &str) -> Result<(), NnError> {
+        if self.vars.iter().any(|(taken, _)| taken == name) {
+            return Err(NnError::Parameter(name.to_owned()));
+        }
+        Ok(())
     }
 
     /// All tensors, for an optimizer.
@@ -115,7 +133,7 @@ impl Parameters {
     }
 }
 
-fn weights_error(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> NnError {
+pub(crate) fn weights_error(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> NnError {
     NnError::Weights {
         path: path.display().to_string(),
         source: source.into(),
