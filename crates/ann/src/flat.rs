@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use crate::AnnError;
 use crate::file::{Reader, Writer};
-use crate::index::{Candidate, Hit, Metric, VectorIndex, check_dim, check_new_ids, check_queries, check_rows};
+use crate::index::{
+    Candidate, Hit, Metric, SearchStats, VectorIndex, check_dim, check_new_ids, check_queries, check_rows,
+};
 use crate::index::{prepare_query, sorted_hits};
 
 const KIND: [u8; 4] = *b"FLAT";
@@ -54,6 +56,21 @@ impl FlatIndex {
     /// Bytes of vectors and ids, without the hash table from id to row.
     pub fn bytes(&self) -> usize {
         size_of_val(self.values.as_slice()) + size_of_val(self.ids.as_slice())
+    }
+
+    /// [`VectorIndex::search_where`], and what it cost: one distance for each vector that passes `keep`.
+    pub fn search_counted(
+        &self,
+        query: &[f32],
+        k: usize,
+        keep: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<(Vec<Hit>, SearchStats), AnnError> {
+        let hits = self.search_where(query, k, keep)?;
+        let mut stats = SearchStats::default();
+        if k > 0 {
+            stats.full_distances(self.ids.iter().filter(|&&id| keep(id)).count(), self.dim);
+        }
+        Ok((hits, stats))
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -277,6 +294,24 @@ mod tests {
         assert_eq!(hits.len(), 5);
         assert!(hits.iter().all(|hit| hit.id % 50 == 3));
         assert_eq!(index.search_where(vectors.row(0), 5, &|_| false).unwrap(), []);
+    }
+
+    #[test]
+    fn an_exact_search_compares_every_vector_that_may_be_found() {
+        let mut index = FlatIndex::new(8, Metric::Dot).unwrap();
+        index.add(&(0..50).collect::<Vec<_>>(), &random(50, 8, 3)).unwrap();
+        let query = random(1, 8, 4);
+        let (hits, stats) = index.search_counted(query.row(0), 5, &|id| id < 20).unwrap();
+        assert_eq!(hits, index.search_where(query.row(0), 5, &|id| id < 20).unwrap());
+        let expected = SearchStats {
+            distance_evaluations: 20,
+            values_read: 160,
+            bytes_read: 640,
+            ..SearchStats::default()
+        };
+        assert_eq!(stats, expected);
+        let twice: SearchStats = [stats, stats].into_iter().sum();
+        assert_eq!(twice.values_read, 320);
     }
 
     #[test]

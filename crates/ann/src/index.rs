@@ -81,6 +81,51 @@ pub struct Hit {
     pub score: f32,
 }
 
+/// What a search (or a batch of searches, added up) cost, whatever the index.
+///
+/// Times depend on the machine; these counts don't, so that indexes can be compared by claims.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Distances (or products) of full vectors computed: stored vectors, centroids and nodes of a graph alike.
+    pub distance_evaluations: u64,
+    /// Approximate distances read off compressed codes.
+    pub codes_scanned: u64,
+    /// Inverted lists, leaves, hash buckets or shards opened.
+    pub lists_probed: u64,
+    /// Coordinates multiplied: `dim` a full distance, fewer where a bound ended one early.
+    pub values_read: u64,
+    /// Bytes of vectors, codes, centroids and links read.
+    pub bytes_read: u64,
+}
+
+impl std::ops::AddAssign for SearchStats {
+    fn add_assign(&mut self, other: Self) {
+        self.distance_evaluations += other.distance_evaluations;
+        self.codes_scanned += other.codes_scanned;
+        self.lists_probed += other.lists_probed;
+        self.values_read += other.values_read;
+        self.bytes_read += other.bytes_read;
+    }
+}
+
+impl std::iter::Sum for SearchStats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
+}
+
+impl SearchStats {
+    /// Counts `count` distances of full f32 vectors of dimension `dim`.
+    pub(crate) fn full_distances(&mut self, count: usize, dim: usize) {
+        self.distance_evaluations += count as u64;
+        self.values_read += (count * dim) as u64;
+        self.bytes_read += (4 * count * dim) as u64;
+    }
+}
+
 /// Mean share of the exact hits that an approximate search found: recall@k, when `exact[i]` are the true `k` nearest to
 /// query `i` and `found[i]` what the search returned. Queries without exact hits don't count; 1 when there is no other.
 pub fn recall(found: &[Vec<Hit>], exact: &[Vec<Hit>]) -> f64 {

@@ -26,5 +26,5 @@ pub mod sharded;
 pub use error::AnnError;
 pub use flat::FlatIndex;
 pub use hnsw::{Hnsw, HnswConfig};
-pub use index::{Hit, Metric, VectorIndex, recall};
+pub use index::{Hit, Metric, SearchStats, VectorIndex, recall};
 pub use sharded::{Covered, IndexKind, OnMissing, ShardedBuilder, ShardedIndex, jump_hash, merge_hits};

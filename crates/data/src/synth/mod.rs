@@ -15,5 +15,5 @@ pub mod vectors;
 pub mod zipf;
 
 pub use plane::near_plane;
-pub use vectors::{clustered, clustered_queries, unit_cube};
+pub use vectors::{clustered, clustered_queries, clusters, clusters_queries, manifold, manifold_queries, unit_cube};
 pub use zipf::Zipf;
