@@ -1,13 +1,27 @@
 //! k-means clustering: k-means++ seeding (Arthur and Vassilvitskii 2007), Lloyd's iterations, restarts, and repair of
-//! clusters that lose all their members.
+//! clusters that lose all their members; in its spherical form (Dhillon and Modha 2001) also by angle.
 
-use crate::kernels::squared_l2;
+use crate::gemm::{Epilogue, PackedMatrix};
+use crate::kernels::{dot, squared_l2};
 use crate::rng::SplitMix64;
 use crate::{Matrix, TensorError};
 use rayon::prelude::*;
 
 /// Rows summed by one task. Fixed, so that sums don't depend on the number of threads.
 const BLOCK: usize = 1024;
+/// Rows whose products with all centres one task holds at once.
+const ASSIGN_ROWS: usize = 96;
+
+/// Where the centres of the first iteration come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// k-means++: each next centre is a row drawn with probability proportional to its squared distance to the centres so far.
+    PlusPlus,
+    /// Distinct rows drawn uniformly. For thousands of clusters, where k-means++ would cost as much as the iterations.
+    Random,
+    /// Centre `j` of `k` is row `floor(j n / k)` of `n`: no randomness at all, for rows that come in no particular order.
+    Stride,
+}
 
 /// Settings; start from [`KMeans::new`] and change fields as needed.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +34,12 @@ pub struct KMeans {
     pub restarts: usize,
     /// Seed of the starts.
     pub seed: u64,
+    /// Stops when no centre moved farther than this share of the rows' root mean square length; 0 goes on until no row changes cluster.
+    pub tolerance: f64,
+    /// Clusters by angle: rows are compared with unit-length centres by dot product. For rows of unit length.
+    pub spherical: bool,
+    /// Where the centres start.
+    pub init: Init,
 }
 
 /// A fitted clustering.
@@ -31,18 +51,23 @@ pub struct Clustering {
     pub assignments: Vec<usize>,
     /// Sum of squared distances of the rows to their centres.
     pub inertia: f64,
+    /// True when the centres have unit length and rows go to the centre of greatest dot product.
+    pub spherical: bool,
     /// Lloyd iterations of the start that was kept.
     pub iterations: usize,
 }
 
 impl KMeans {
-    /// `k` clusters, one start of at most 50 iterations, seed 42.
+    /// `k` Euclidean clusters, one start by k-means++ of at most 50 iterations without tolerance, seed 42.
     pub fn new(k: usize) -> Self {
         Self {
             k,
             max_iter: 50,
             restarts: 1,
             seed: 42,
+            tolerance: 0.0,
+            spherical: false,
+            init: Init::PlusPlus,
         }
     }
 
@@ -54,6 +79,13 @@ impl KMeans {
         }
         if self.restarts == 0 {
             return Err(TensorError::argument("restarts", &0, "at least 1"));
+        }
+        if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
+            return Err(TensorError::argument(
+                "tolerance",
+                &self.tolerance,
+                "a number of at least 0",
+            ));
         }
         data.check_finite()?;
         let mut best = self.start(data, 0);
@@ -67,17 +99,34 @@ impl KMeans {
     }
 
     fn start(&self, data: &Matrix, restart: u64) -> Clustering {
-        let mut centroids = plus_plus(data, self.k, &mut SplitMix64::stream(self.seed, restart));
-        let mut assignments = assign(&centroids, data);
+        let mut rng = SplitMix64::stream(self.seed, restart);
+        let mut centroids = match self.init {
+            Init::PlusPlus => plus_plus(data, self.k, &mut rng),
+            Init::Random => data.select(&rng.sample_indices(data.rows(), self.k)),
+            Init::Stride => data.select(&(0..self.k).map(|j| j * data.rows() / self.k).collect::<Vec<_>>()),
+        };
+        if self.spherical {
+            centroids.normalize_rows();
+        }
+        let mean_square = f64::from(dot(data.as_slice(), data.as_slice())) / data.rows() as f64;
+        let still = self.tolerance.powi(2) * mean_square;
+        let mut assignments = assign(&centroids, data, self.spherical);
         let mut iterations = 0;
         while iterations < self.max_iter {
             iterations += 1;
-            centroids = means(data, &assignments, &centroids);
-            let next = assign(&centroids, data);
-            if next == assignments {
+            let mut next = means(data, &assignments, &centroids);
+            if self.spherical {
+                next.normalize_rows();
+            }
+            let moved = next.iter_rows().zip(centroids.iter_rows());
+            let farthest = moved.map(|(a, b)| squared_l2(a, b)).fold(0.0, f32::max);
+            centroids = next;
+            let next = assign(&centroids, data, self.spherical);
+            let settled = next == assignments || (self.tolerance > 0.0 && f64::from(farthest) <= still);
+            assignments = next;
+            if settled {
                 break;
             }
-            assignments = next;
         }
         let own = |(i, &cluster): (usize, &usize)| f64::from(squared_l2(data.row(i), centroids.row(cluster)));
         let inertia = assignments.iter().enumerate().map(own).sum();
@@ -85,6 +134,7 @@ impl KMeans {
             centroids,
             assignments,
             inertia,
+            spherical: self.spherical,
             iterations,
         }
     }
@@ -100,7 +150,7 @@ impl Clustering {
             });
         }
         data.check_finite()?;
-        Ok(assign(&self.centroids, data))
+        Ok(assign(&self.centroids, data, self.spherical))
     }
 }
 
@@ -126,41 +176,46 @@ fn plus_plus(data: &Matrix, k: usize, rng: &mut SplitMix64) -> Matrix {
     data.select(&chosen)
 }
 
-/// The nearest of `centroids` to each row, ties to the lower index.
+/// The nearest of `centroids` to each row, ties to the lower index; by dot product alone when `spherical`.
 ///
-/// Ranks by `x . c - |c|^2 / 2`, which orders as the distance does. The centres are transposed so that the inner loop runs
-/// over them: that is one long vector operation even where the dimension is small, as within product quantization.
-pub(crate) fn assign(centroids: &Matrix, data: &Matrix) -> Vec<usize> {
-    let k = centroids.rows();
-    let half_norms: Vec<f32> = centroids
-        .iter_rows()
-        .map(|c| -0.5 * crate::kernels::dot(c, c))
-        .collect();
-    let mut transposed = vec![0.0f32; centroids.as_slice().len()];
-    for (c, row) in centroids.iter_rows().enumerate() {
-        for (d, &x) in row.iter().enumerate() {
-            transposed[d * k + c] = x;
+/// Ranks by `x . c - |c|^2 / 2`, which orders as the distance does: one matrix product for a block of rows, then the place of each
+/// row's maximum.
+pub(crate) fn assign(centroids: &Matrix, data: &Matrix, spherical: bool) -> Vec<usize> {
+    let (k, dim) = (centroids.rows(), data.dim());
+    let offset = |c: &[f32]| if spherical { 0.0 } else { -0.5 * dot(c, c) };
+    let offsets: Vec<f32> = centroids.iter_rows().map(offset).collect();
+    if dim == 0 {
+        return vec![0; data.rows()];
+    }
+    let packed = PackedMatrix::new(centroids);
+    let mut nearest = vec![0; data.rows()];
+    nearest
+        .par_chunks_mut(ASSIGN_ROWS)
+        .zip(data.as_slice().par_chunks(ASSIGN_ROWS * dim))
+        .for_each_init(Vec::new, |scores: &mut Vec<f32>, (nearest, rows)| {
+            scores.resize(nearest.len() * k, 0.0);
+            packed.product(rows, scores, Epilogue::Bias(&offsets));
+            for (nearest, scores) in nearest.iter_mut().zip(scores.chunks_exact(k)) {
+                *nearest = place_of_maximum(scores);
+            }
+        });
+    nearest
+}
+
+/// Index of the first of the greatest values. Sixteen running maxima, so that the compiler can use vector registers.
+fn place_of_maximum(values: &[f32]) -> usize {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (blocks, rest) = values.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = if x > *lane { x } else { *lane };
         }
     }
-    let nearest = |row: &[f32], scores: &mut Vec<f32>| {
-        scores.copy_from_slice(&half_norms);
-        for (&x, coordinates) in row.iter().zip(transposed.chunks_exact(k)) {
-            for (score, c) in scores.iter_mut().zip(coordinates) {
-                *score += x * c;
-            }
-        }
-        let mut best = 0;
-        for (c, score) in scores.iter().enumerate() {
-            if *score > scores[best] {
-                best = c;
-            }
-        }
-        best
-    };
-    (0..data.rows())
-        .into_par_iter()
-        .map_init(|| vec![0.0; k], |scores, i| nearest(data.row(i), scores))
-        .collect()
+    let greatest = lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+    values.iter().position(|&x| x == greatest).unwrap_or(0)
 }
 
 /// Means of the members of each cluster. A cluster without members takes the row farthest from its own centre, which
@@ -299,6 +354,73 @@ mod tests {
         assert!((next.row(0)[0] - 1.7).abs() < 1e-6);
         let fit = KMeans::new(4).fit(&data).unwrap();
         assert!(fit.inertia < 1e-9);
+    }
+
+    #[test]
+    fn rows_go_to_the_nearest_centre_whatever_the_shape() {
+        for (n, k, dim) in [(1, 1, 1), (300, 7, 3), (250, 33, 40), (97, 16, 2)] {
+            let mut rng = SplitMix64::new(n as u64);
+            let mut random =
+                |rows| Matrix::from_vec(rows, dim, (0..rows * dim).map(|_| rng.normal() as f32).collect()).unwrap();
+            let (data, mut centres) = (random(n), random(k));
+            for (row, cluster) in data.iter_rows().zip(assign(&centres, &data, false)) {
+                let least = centres
+                    .iter_rows()
+                    .map(|c| squared_l2(row, c))
+                    .fold(f32::INFINITY, f32::min);
+                assert!(squared_l2(row, centres.row(cluster)) <= least + 1e-4);
+            }
+            centres.normalize_rows();
+            for (row, cluster) in data.iter_rows().zip(assign(&centres, &data, true)) {
+                let most = centres
+                    .iter_rows()
+                    .map(|c| dot(row, c))
+                    .fold(f32::NEG_INFINITY, f32::max);
+                assert!(dot(row, centres.row(cluster)) >= most - 1e-4);
+            }
+        }
+        assert_eq!(place_of_maximum(&[1.0, 3.0, 3.0]), 1, "ties to the lower index");
+        assert_eq!(place_of_maximum(&[2.0; 40]), 0);
+    }
+
+    #[test]
+    fn spherical_centres_have_unit_length_and_split_by_angle() {
+        // Two directions, rows of very different lengths along each: by angle they are two clusters, by distance they aren't.
+        let mut data = Matrix::from_rows(&[[1.0, 0.01], [30.0, 0.3], [0.01, 1.0], [0.3, 40.0]]).unwrap();
+        data.normalize_rows();
+        let fit = KMeans {
+            spherical: true,
+            init: Init::Stride,
+            ..KMeans::new(2)
+        }
+        .fit(&data)
+        .unwrap();
+        assert_eq!(fit.assignments, [0, 0, 1, 1]);
+        assert!(fit.centroids.iter_rows().all(|c| (dot(c, c) - 1.0).abs() < 1e-6));
+        assert_eq!(fit.predict(&data).unwrap(), fit.assignments);
+    }
+
+    #[test]
+    fn every_start_and_tolerance_ends_in_a_clustering() {
+        let data = blobs(&[[0.0; 3], [4.0; 3]], 200, 1.0, 3);
+        for init in [Init::PlusPlus, Init::Random, Init::Stride] {
+            let fit = |tolerance| {
+                let settings = KMeans {
+                    init,
+                    tolerance,
+                    ..KMeans::new(8)
+                };
+                settings.fit(&data).unwrap()
+            };
+            let (exact, loose) = (fit(0.0), fit(0.05));
+            assert!(loose.iterations <= exact.iterations);
+            assert!(loose.inertia < 1.2 * exact.inertia);
+        }
+        let negative = KMeans {
+            tolerance: -1.0,
+            ..KMeans::new(2)
+        };
+        assert!(negative.fit(&data).unwrap_err().to_string().contains("tolerance is -1"));
     }
 
     #[test]

@@ -258,10 +258,9 @@ impl Pq {
         };
         let codebook = |part: usize| {
             let fit = KMeans {
-                k: config.centroids,
                 max_iter: config.iterations,
-                restarts: 1,
                 seed: config.seed.wrapping_add(part as u64),
+                ..KMeans::new(config.centroids)
             };
             Ok(fit.fit(&columns(&sample, part, dim / parts)?)?.centroids)
         };
@@ -287,7 +286,7 @@ impl Pq {
         let parts = self.subspaces();
         let mut codes = vec![0; rows.rows() * parts];
         for (part, codebook) in self.codebooks.iter().enumerate() {
-            let nearest = assign(codebook, &columns(rows, part, codebook.dim())?);
+            let nearest = assign(codebook, &columns(rows, part, codebook.dim())?, false);
             for (row, centroid) in nearest.into_iter().enumerate() {
                 codes[row * parts + part] = centroid as u8;
             }
