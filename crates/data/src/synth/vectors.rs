@@ -60,9 +60,13 @@ fn on_manifold(seed: u64, stream: u64, n: usize, d: usize, intrinsic: usize, noi
         let mut row = vec![0.0; d];
         for axis in &axes {
             let coordinate = rng.normal();
-            row.iter_mut().zip(axis).for_each(|(x, a)| *x += coordinate * a);
+            for (x, a) in row.iter_mut().zip(axis) {
+                *x += coordinate * a;
+            }
         }
-        row.iter_mut().for_each(|x| *x += noise * rng.normal());
+        for x in &mut row {
+            *x += noise * rng.normal();
+        }
         row
     });
     to_matrix(d, rows)
@@ -92,7 +96,9 @@ fn orthonormal(rng: &mut SplitMix64, rows: usize, d: usize) -> Vec<Vec<f64>> {
         for _ in 0..2 {
             for axis in &axes {
                 let along: f64 = row.iter().zip(axis).map(|(x, a)| x * a).sum();
-                row.iter_mut().zip(axis).for_each(|(x, a)| *x -= along * a);
+                for (x, a) in row.iter_mut().zip(axis) {
+                    *x -= along * a;
+                }
             }
             row = unit(row);
         }
