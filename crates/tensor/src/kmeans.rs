@@ -406,8 +406,8 @@ mod tests {
         for init in [Init::PlusPlus, Init::Random, Init::Stride] {
             let fit = |tolerance| {
                 let settings = KMeans {
-                    init,
                     tolerance,
+                    init,
                     ..KMeans::new(8)
                 };
                 settings.fit(&data).unwrap()
