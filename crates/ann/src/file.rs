@@ -54,6 +54,13 @@ impl Writer {
         }
     }
 
+    /// Fills up with zeros to a multiple of 64 bytes from the start of the file, so that the next array starts a cache line where
+    /// the file is mapped.
+    pub(crate) fn align(&mut self) {
+        let end = (HEADER + self.payload.len()).next_multiple_of(64);
+        self.payload.resize(end - HEADER, 0);
+    }
+
     /// Writes beside `path` first and renames at the end, so that a crash leaves the old file whole.
     pub(crate) fn finish(self, path: &Path, kind: [u8; 4]) -> Result<(), AnnError> {
         let io = |source| AnnError::Io {
@@ -141,6 +148,12 @@ impl Reader {
         }
         let from = std::mem::replace(&mut self.at, end);
         Ok(&self.payload[from..end])
+    }
+
+    /// Skips what [`Writer::align`] filled up.
+    pub(crate) fn align(&mut self) -> Result<(), AnnError> {
+        let next = (HEADER + self.at).next_multiple_of(64) - HEADER;
+        self.take(next - self.at).map(|_| ())
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, AnnError> {

@@ -5,21 +5,64 @@
 //! Every vector is a node of the bottom level, one in `m` also of the level above, one in `m^2` of the next, and so on.
 //! A search walks greedily through the sparse upper levels towards the query, then explores the bottom level with a beam
 //! of `ef` candidates.
+//!
+//! What makes it fast beside the algorithm: vectors and links each lie in one run of memory, in huge pages; the vectors of
+//! a node's links are asked for before the first of them is compared; a search borrows its working memory from a pool;
+//! and nodes are inserted in batches, whose searches run in parallel on the graph as it was before the batch. The result
+//! doesn't depend on the number of threads.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
+use std::ops::{AddAssign, Range};
 use std::path::Path;
 
 use eas_tensor::Matrix;
+use eas_tensor::buffer::Buffer;
+use eas_tensor::kernels::prefetch;
 use eas_tensor::rng::SplitMix64;
+use rayon::prelude::*;
 
 use crate::AnnError;
+use crate::beam::{Links, MAX_NODES, NONE, Near, Pool, Scratch};
 use crate::file::{Reader, Writer};
-use crate::index::{Candidate, Hit, Metric, VectorIndex, check_dim, check_new_ids, check_rows, prepare_query};
+use crate::index::{Hit, Metric, VectorIndex, check_dim, check_new_ids, check_rows, prepare_query};
 
-const KIND: [u8; 4] = *b"HNSW";
+const KIND: [u8; 4] = *b"HNS2";
 /// Levels above the bottom one; with `m >= 2` more than these many would need 2^32 vectors.
 const MAX_LEVEL: usize = 32;
+/// A batch is at most this share of the nodes before it, so that hardly a node misses a neighbour that comes with it...
+const BATCH_SHARE: usize = 32;
+/// ...and at most this many nodes: enough to keep the threads busy.
+const MAX_BATCH: usize = 256;
+/// Vectors asked for ahead of the one that is compared.
+const AHEAD: usize = 4;
+/// Nodes whose ids are shown to a filter to estimate how many pass.
+const PROBES: usize = 256;
+
+/// How the links of a node are chosen among its nearest candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// Algorithm 3: the nearest ones. On clustered data all links stay within the cluster.
+    Simple,
+    /// Algorithm 4: a candidate only if it is nearer to the node than to every neighbour taken before, so that links lead in
+    /// different directions.
+    #[default]
+    Heuristic,
+    /// Algorithm 4 with `keepPrunedConnections`: places left are filled with the nearest candidates passed over.
+    HeuristicFilled,
+}
+
+impl Selection {
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Simple, Self::Heuristic, Self::HeuristicFilled]
+            .into_iter()
+            .find(|selection| selection.code() == code)
+    }
+}
 
 /// Parameters, by the paper's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +75,19 @@ pub struct HnswConfig {
     pub ef: usize,
     /// Seed of the levels.
     pub seed: u64,
+    /// How links are chosen.
+    pub selection: Selection,
 }
 
 impl Default for HnswConfig {
-    /// `m` 16, `ef_construction` 200, `ef` 64, seed 42.
+    /// `m` 16, `ef_construction` 200, `ef` 64, seed 42, the heuristic of algorithm 4.
     fn default() -> Self {
         Self {
             m: 16,
             ef_construction: 200,
             ef: 64,
             seed: 42,
+            selection: Selection::Heuristic,
         }
     }
 }
@@ -70,6 +116,21 @@ impl HnswConfig {
 pub struct SearchCost {
     /// Distances computed.
     pub distance_evaluations: u64,
+    /// Nodes of the upper levels whose links were read.
+    pub upper_expanded: u64,
+    /// Nodes of the bottom level whose links were read.
+    pub bottom_expanded: u64,
+    /// Vectors compared one by one, because a filter passes so few that a walk would cost more or came back short.
+    pub scanned: u64,
+}
+
+impl AddAssign for SearchCost {
+    fn add_assign(&mut self, other: Self) {
+        self.distance_evaluations += other.distance_evaluations;
+        self.upper_expanded += other.upper_expanded;
+        self.bottom_expanded += other.bottom_expanded;
+        self.scanned += other.scanned;
+    }
 }
 
 /// Bytes of an index by purpose, without the hash table from id to node.
@@ -79,68 +140,31 @@ pub struct HnswBytes {
     pub vectors: usize,
     /// Room for links, used or not.
     pub links: usize,
-    /// Ids, levels, numbers of links.
+    /// Ids, levels, marks of removal, numbers of links that lead to a node.
     pub bookkeeping: usize,
 }
 
-/// Lists of up to `stride` links, one a row, in one allocation.
-#[derive(Debug, Clone)]
-struct Links {
-    stride: usize,
-    nodes: Vec<u32>,
-    counts: Vec<u16>,
-}
-
-impl Links {
-    fn new(stride: usize) -> Self {
-        Self {
-            stride,
-            nodes: Vec::new(),
-            counts: Vec::new(),
-        }
-    }
-
-    fn rows(&self) -> usize {
-        self.counts.len()
-    }
-
-    fn add_row(&mut self) {
-        self.nodes.resize(self.nodes.len() + self.stride, 0);
-        self.counts.push(0);
-    }
-
-    fn row(&self, row: usize) -> &[u32] {
-        let from = row * self.stride;
-        &self.nodes[from..from + usize::from(self.counts[row])]
-    }
-
-    fn set(&mut self, row: usize, links: impl Iterator<Item = u32>) {
-        let from = row * self.stride;
-        let mut count = 0;
-        for (slot, link) in self.nodes[from..from + self.stride].iter_mut().zip(links) {
-            *slot = link;
-            count += 1;
-        }
-        self.counts[row] = count;
-    }
-
-    /// Adds a link where there is room for it.
-    fn push(&mut self, row: usize, link: u32) -> bool {
-        let count = usize::from(self.counts[row]);
-        if count == self.stride {
-            return false;
-        }
-        self.nodes[row * self.stride + count] = link;
-        self.counts[row] += 1;
-        true
-    }
+/// The links of one level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LevelLinks {
+    /// The level, 0 at the bottom.
+    pub level: usize,
+    /// Nodes on the level.
+    pub nodes: usize,
+    /// Links of all of them.
+    pub links: usize,
+    /// Most links of a node.
+    pub max_degree: usize,
+    /// Room for links of a node: `2 m` on the bottom level, `m` above.
+    pub room: usize,
 }
 
 /// An approximate index whose search cost grows with the logarithm of its size.
 ///
 /// Inner products are no distance, so with [`Metric::Dot`] recall is good only where the vectors' lengths are similar.
-/// Removed vectors stay in the graph as stepping stones and are never returned; when they outnumber the live ones the
-/// graph is built anew. Two indexes built by the same calls are equal.
+/// Removed vectors stay in the graph as stepping stones and are never returned, until [`Self::repair`] takes them out of it;
+/// when they outnumber the live ones the graph is built anew. Two indexes built by the same calls are equal, whatever the
+/// number of threads.
 ///
 /// ```
 /// use eas_ann::{Hnsw, HnswConfig, Metric, VectorIndex};
@@ -159,8 +183,10 @@ pub struct Hnsw {
     dim: usize,
     /// Id and vector of node `i`; nodes are numbered in the order of insertion.
     ids: Vec<u64>,
-    values: Vec<f32>,
+    values: Buffer<f32>,
     removed: Vec<bool>,
+    /// Removed nodes that links still lead to.
+    stones: usize,
     /// Highest level of each node.
     levels: Vec<u8>,
     /// Links of node `i` on the bottom level, in row `i`.
@@ -168,11 +194,22 @@ pub struct Hnsw {
     /// Links of node `i` on level `l >= 1`, in row `upper_rows[i] + l - 1`.
     upper: Links,
     upper_rows: Vec<u32>,
+    /// Links of the bottom level that lead to node `i`: a node that none leads to couldn't be found.
+    in_links: Vec<u32>,
     /// A node of the highest level, where every search starts.
     entry: Option<u32>,
     /// The live nodes.
     node_of: HashMap<u64, u32>,
     build_evaluations: u64,
+    pool: Pool,
+}
+
+/// A link that a new node asks of its neighbour `target`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct BackLink {
+    level: usize,
+    target: u32,
+    from: Near,
 }
 
 impl Hnsw {
@@ -185,17 +222,622 @@ impl Hnsw {
             metric,
             dim,
             ids: Vec::new(),
-            values: Vec::new(),
+            values: Buffer::new(),
             removed: Vec::new(),
+            stones: 0,
             levels: Vec::new(),
             bottom: Links::new(2 * config.m),
             upper: Links::new(config.m),
             upper_rows: Vec::new(),
+            in_links: Vec::new(),
             entry: None,
             node_of: HashMap::new(),
             build_evaluations: 0,
+            pool: Pool::default(),
         })
     }
+
+    // INSERT
+
+    /// Gives each row a node without links.
+    fn append(&mut self, ids: &[u64], vectors: &Matrix) -> Range<u32> {
+        let first = self.ids.len();
+        let end = first + ids.len();
+        self.ids.extend_from_slice(ids);
+        self.values.extend_from_slice(vectors.as_slice());
+        self.removed.resize(end, false);
+        self.in_links.resize(end, 0);
+        self.bottom.add_rows(ids.len());
+        let nodes = first as u32..end as u32;
+        for (node, &id) in nodes.clone().zip(ids) {
+            let level = self.draw_level(node);
+            self.levels.push(level as u8);
+            self.upper_rows.push(self.upper.rows() as u32);
+            self.upper.add_rows(level);
+            self.node_of.insert(id, node);
+        }
+        nodes
+    }
+
+    /// `floor(-ln(U) / ln(m))`, drawn from the node's number, so that a reloaded index grows as the original would.
+    fn draw_level(&self, node: u32) -> usize {
+        let u = 1.0 - SplitMix64::stream(self.config.seed, u64::from(node)).uniform();
+        ((-u.ln() / (self.config.m as f64).ln()) as usize).min(MAX_LEVEL)
+    }
+
+    /// Algorithm 1, INSERT, for nodes without links: batch by batch. A node that rises above the top comes alone, so that it
+    /// is the entry point of all after it.
+    fn insert(&mut self, nodes: Range<u32>) {
+        let mut start = nodes.start;
+        while start < nodes.end {
+            let level = self.levels[start as usize];
+            let Some(entry) = self.entry else {
+                self.entry = Some(start);
+                start += 1;
+                continue;
+            };
+            let top = self.levels[entry as usize];
+            let mut end = start + 1;
+            if level <= top {
+                let most = (start as usize / BATCH_SHARE).clamp(1, MAX_BATCH) as u32;
+                while end < nodes.end && end - start < most && self.levels[end as usize] <= top {
+                    end += 1;
+                }
+            }
+            self.insert_batch(start..end);
+            if level > top {
+                self.entry = Some(start);
+            }
+            start = end;
+        }
+    }
+
+    fn insert_batch(&mut self, batch: Range<u32>) {
+        // Search: each node for itself, in the graph as it is.
+        let plan = |node: u32| {
+            self.pool
+                .with(|scratch| self.neighbours_of_new(node, batch.start, scratch))
+        };
+        let plans: Vec<(Vec<Vec<Near>>, SearchCost)> = match batch.len() {
+            1 => vec![plan(batch.start)],
+            _ => batch.clone().into_par_iter().map(plan).collect(),
+        };
+        // Link: the new nodes to their neighbours...
+        let mut back_links = Vec::new();
+        let mut lost = Vec::new();
+        for (node, (levels, cost)) in batch.zip(plans) {
+            self.build_evaluations += cost.distance_evaluations;
+            lost.extend(
+                levels
+                    .first()
+                    .and_then(|near| near.first())
+                    .map(|near| (node, near.node())),
+            );
+            for (level, neighbours) in levels.into_iter().enumerate() {
+                let links: Vec<u32> = neighbours.iter().map(|near| near.node()).collect();
+                self.set_links(node, level, &links, &mut lost);
+                back_links.extend(neighbours.iter().map(|near| BackLink {
+                    level,
+                    target: near.node(),
+                    from: Near::new(near.distance(), node),
+                }));
+            }
+        }
+        // ...and back. Each neighbour's list is chosen from what it has and all that the batch brings.
+        back_links.sort_unstable();
+        let groups: Vec<&[BackLink]> = back_links
+            .chunk_by(|a, b| (a.level, a.target) == (b.level, b.target))
+            .collect();
+        let relink = |group: &&[BackLink]| self.links_with(group);
+        let lists: Vec<(Vec<u32>, SearchCost)> = match groups.len() {
+            0..16 => groups.iter().map(relink).collect(),
+            _ => groups.par_iter().map(relink).collect(),
+        };
+        for (group, (links, cost)) in groups.iter().zip(lists) {
+            self.build_evaluations += cost.distance_evaluations;
+            self.set_links(group[0].target, group[0].level, &links, &mut lost);
+        }
+        self.rescue(&lost);
+    }
+
+    /// The neighbours that a node without links should have, by level from the bottom; `first` is the first node of its batch.
+    fn neighbours_of_new(&self, node: u32, first: u32, scratch: &mut Scratch) -> (Vec<Vec<Near>>, SearchCost) {
+        let vector = self.vector(node);
+        let level = usize::from(self.levels[node as usize]);
+        let top = self.levels() - 1;
+        let mut cost = SearchCost::default();
+        scratch.trace = None;
+        let mut from = vec![self.descend(vector, level, scratch, &mut cost)];
+        let mut chosen = vec![Vec::new(); level.min(top) + 1];
+        for at in (0..=level.min(top)).rev() {
+            // On the bottom level removed nodes are only stepping stones, and no new link leads to one.
+            let live = |other: u32| !self.removed[other as usize];
+            let keep: Option<&dyn Fn(u32) -> bool> = (at == 0 && self.stones > 0).then_some(&live);
+            let ef = self.config.ef_construction;
+            self.search_level(vector, &from, ef, at, keep, u64::MAX, scratch, &mut cost);
+            let mut near: Vec<Near> = scratch.beam.found().collect();
+            if !near.is_empty() {
+                from.clone_from(&near);
+            }
+            // Those of the batch that come before it aren't in the graph yet, and still neighbours.
+            let earlier = (first..node).filter(|&other| usize::from(self.levels[other as usize]) >= at);
+            near.extend(earlier.map(|other| self.near(vector, other, &mut cost)));
+            near.sort_unstable();
+            near.truncate(ef);
+            chosen[at] = self.select(&near, self.config.m, &mut cost);
+        }
+        (chosen, cost)
+    }
+
+    /// The links of the group's target when it also gets those of the group.
+    fn links_with(&self, group: &[BackLink]) -> (Vec<u32>, SearchCost) {
+        let BackLink { level, target, .. } = group[0];
+        let mut cost = SearchCost::default();
+        let mut links = self.links(target, level).to_vec();
+        let room = self.room(level);
+        if links.len() + group.len() <= room {
+            links.extend(group.iter().map(|link| link.from.node()));
+            return (links, cost);
+        }
+        let vector = self.vector(target);
+        links.iter().for_each(|&other| prefetch(self.vector(other)));
+        let mut near: Vec<Near> = links.iter().map(|&other| self.near(vector, other, &mut cost)).collect();
+        near.extend(group.iter().map(|link| link.from));
+        near.sort_unstable();
+        let kept = self.select(&near, room, &mut cost);
+        (kept.into_iter().map(Near::node).collect(), cost)
+    }
+
+    /// Replaces the links of a node and counts what leads where; those that lost their last link go to `lost`, with the node
+    /// that gave them up.
+    fn set_links(&mut self, node: u32, level: usize, links: &[u32], lost: &mut Vec<(u32, u32)>) {
+        if level > 0 {
+            self.upper
+                .set(self.upper_rows[node as usize] as usize + level - 1, links);
+            return;
+        }
+        for &to in links {
+            self.in_links[to as usize] += 1;
+        }
+        for &to in self.bottom.row(node as usize) {
+            self.in_links[to as usize] -= 1;
+            if self.in_links[to as usize] == 0 {
+                lost.push((to, node));
+            }
+        }
+        self.bottom.set(node as usize, links);
+    }
+
+    /// Leads a link to each node `x` of the pairs `(x, by)` that has none: from `by`, in the place of its farthest link whose
+    /// node can spare one.
+    fn rescue(&mut self, lost: &[(u32, u32)]) {
+        for &(node, by) in lost {
+            if self.in_links[node as usize] > 0 || self.removed[node as usize] || node == by {
+                continue;
+            }
+            if !self.bottom.push(by as usize, node) {
+                let mut cost = SearchCost::default();
+                let spare = self.bottom.row(by as usize).iter().copied();
+                let spare = spare.filter(|&to| self.in_links[to as usize] > 1);
+                let Some(farthest) = spare.map(|to| self.near(self.vector(by), to, &mut cost)).max() else {
+                    continue;
+                };
+                self.in_links[farthest.node() as usize] -= 1;
+                self.bottom.replace(by as usize, farthest.node(), node);
+            }
+            self.in_links[node as usize] = 1;
+        }
+    }
+
+    /// Walks greedily from the entry point down to the level above `level`; the nearest node found on the way.
+    fn descend(&self, query: &[f32], level: usize, scratch: &mut Scratch, cost: &mut SearchCost) -> Near {
+        let entry = self.entry.unwrap_or(0);
+        let mut nearest = self.near(query, entry, cost);
+        for at in (level + 1..=usize::from(self.levels[entry as usize])).rev() {
+            loop {
+                let start = nearest;
+                let links = self.links(start.node(), at);
+                links.iter().for_each(|&node| prefetch(self.vector(node)));
+                for &node in links {
+                    nearest = nearest.min(self.near(query, node, cost));
+                }
+                cost.upper_expanded += 1;
+                if let Some(trace) = &mut scratch.trace {
+                    trace.push((at, start.node()));
+                }
+                if nearest == start {
+                    break;
+                }
+            }
+        }
+        nearest
+    }
+
+    /// Algorithm 2, SEARCH-LAYER: leaves the `ef` nearest nodes of `level` that pass `keep` in the beam. Nodes that don't pass
+    /// are walked through, but take no place in the beam. False when it gave up after `most` distances.
+    #[allow(clippy::too_many_arguments)]
+    fn search_level(
+        &self,
+        query: &[f32],
+        from: &[Near],
+        ef: usize,
+        level: usize,
+        keep: Option<&dyn Fn(u32) -> bool>,
+        most: u64,
+        scratch: &mut Scratch,
+        cost: &mut SearchCost,
+    ) -> bool {
+        let Scratch {
+            beam,
+            detours,
+            met,
+            batch,
+            trace,
+        } = scratch;
+        beam.clear(ef.min(self.ids.len()));
+        detours.clear();
+        met.clear(self.ids.len());
+        for &start in from {
+            if met.insert(start.node()) {
+                match keep {
+                    Some(keep) if !keep(start.node()) => detours.push(Reverse(start)),
+                    _ => beam.push(start),
+                }
+            }
+        }
+        loop {
+            // The nearest node that isn't expanded, of those that pass and those that don't. Where the latter is worse than
+            // all of a full beam, so is everything left.
+            let nearest = match (beam.peek(), detours.peek()) {
+                (Some(next), Some(&Reverse(detour))) if detour < next => detours.pop().map(|_| detour),
+                (None, Some(&Reverse(detour))) if beam.wants(detour) => detours.pop().map(|_| detour),
+                _ => beam.pop(),
+            };
+            let Some(nearest) = nearest else { return true };
+            if cost.distance_evaluations > most {
+                return false;
+            }
+            if let Some(trace) = trace {
+                trace.push((level, nearest.node()));
+            }
+            if level == 0 {
+                cost.bottom_expanded += 1;
+            } else {
+                cost.upper_expanded += 1;
+            }
+            batch.clear();
+            batch.extend(
+                self.links(nearest.node(), level)
+                    .iter()
+                    .copied()
+                    .filter(|&node| met.insert(node)),
+            );
+            batch.iter().take(AHEAD).for_each(|&node| prefetch(self.vector(node)));
+            for place in 0..batch.len() {
+                if let Some(&ahead) = batch.get(place + AHEAD) {
+                    prefetch(self.vector(ahead));
+                }
+                let candidate = self.near(query, batch[place], cost);
+                if !beam.wants(candidate) {
+                    continue;
+                }
+                match keep {
+                    Some(keep) if !keep(candidate.node()) => detours.push(Reverse(candidate)),
+                    _ => {
+                        beam.push(candidate);
+                        if beam.peek() == Some(candidate) {
+                            prefetch(self.places(candidate.node(), level));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Algorithm 4, SELECT-NEIGHBORS-HEURISTIC (or 3, by the configuration): up to `m` of `candidates`, which come nearest
+    /// first. One is taken if it is nearer to the node than to any taken before, so that links lead in different directions.
+    fn select(&self, candidates: &[Near], m: usize, cost: &mut SearchCost) -> Vec<Near> {
+        if self.config.selection == Selection::Simple {
+            return candidates[..m.min(candidates.len())].to_vec();
+        }
+        let mut taken: Vec<Near> = Vec::with_capacity(m);
+        let mut passed_over = Vec::new();
+        for (place, &candidate) in candidates.iter().enumerate() {
+            if taken.len() == m {
+                break;
+            }
+            if let Some(next) = candidates.get(place + 1) {
+                prefetch(self.vector(next.node()));
+            }
+            let vector = self.vector(candidate.node());
+            let spread = taken
+                .iter()
+                .all(|other| self.near(vector, other.node(), cost).key() >= candidate.key());
+            if spread {
+                taken.push(candidate);
+            } else {
+                passed_over.push(candidate);
+            }
+        }
+        if self.config.selection == Selection::HeuristicFilled {
+            let free = m - taken.len();
+            taken.extend(passed_over.into_iter().take(free));
+        }
+        taken
+    }
+
+    // SEARCH
+
+    /// Algorithm 5, K-NN-SEARCH, with a beam of at least `ef`, for ids that pass `keep`; and what it cost.
+    ///
+    /// Where so few ids pass that comparing them one by one costs less than the walk (judged from a sample of the ids), or
+    /// where the walk has cost as much or ends with fewer than `k` hits, they are compared one by one. So no search comes back
+    /// short, and none costs much more than a scan of what passes.
+    pub fn search_counted(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        keep: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<(Vec<Hit>, SearchCost), AnnError> {
+        let query = prepare_query(self.metric, self.dim, query)?;
+        Ok(self.pool.with(|scratch| {
+            scratch.trace = None;
+            self.search_prepared(query.row(0), k, ef, Some(keep), scratch)
+        }))
+    }
+
+    /// A search without filter, and the nodes whose links it read: `(level, node)` in the order of the walk, nodes numbered in
+    /// the order of insertion.
+    #[allow(clippy::type_complexity)]
+    pub fn search_traced(&self, query: &[f32], k: usize, ef: usize) -> Result<(Vec<Hit>, Vec<(usize, u32)>), AnnError> {
+        let query = prepare_query(self.metric, self.dim, query)?;
+        Ok(self.pool.with(|scratch| {
+            scratch.trace = Some(Vec::new());
+            let (hits, _) = self.search_prepared(query.row(0), k, ef, None, scratch);
+            (hits, scratch.trace.take().unwrap_or_default())
+        }))
+    }
+
+    fn search_prepared(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        keep: Option<&(dyn Fn(u64) -> bool + Sync)>,
+        scratch: &mut Scratch,
+    ) -> (Vec<Hit>, SearchCost) {
+        let mut cost = SearchCost::default();
+        if k == 0 || self.is_empty() {
+            return (Vec::new(), cost);
+        }
+        let passes = |node: u32| !self.removed[node as usize] && keep.is_none_or(|keep| keep(self.ids[node as usize]));
+        let ef = ef.max(k);
+        let scan_cost = self.scan_cost(keep.is_some(), &passes);
+        let walk_cost = self.walk_cost(ef, scan_cost);
+        if k < self.len() && (keep.is_none() || walk_cost < scan_cost) {
+            let filter: Option<&dyn Fn(u32) -> bool> = (keep.is_some() || self.stones > 0).then_some(&passes);
+            let most = if keep.is_some() { scan_cost as u64 } else { u64::MAX };
+            let start = self.descend(query, 0, scratch, &mut cost);
+            let finished = self.search_level(query, &[start], ef, 0, filter, most, scratch, &mut cost);
+            let found = scratch.beam.found();
+            if finished && (found.len() >= k || scratch.met.len() == self.ids.len()) {
+                return (self.hits(found, k), cost);
+            }
+        }
+        let all = 0..self.ids.len() as u32;
+        let passing: Vec<Near> = all
+            .filter(|&node| passes(node))
+            .map(|node| self.near(query, node, &mut cost))
+            .collect();
+        cost.scanned += passing.len() as u64;
+        (self.hits(passing.into_iter(), k), cost)
+    }
+
+    /// Distances that comparing all that passes would cost, from a sample of the nodes; asking a filter about an id is taken
+    /// as a 64th of a distance.
+    fn scan_cost(&self, filtered: bool, passes: &dyn Fn(u32) -> bool) -> f64 {
+        let nodes = self.ids.len();
+        if !filtered {
+            return self.len() as f64;
+        }
+        let step = nodes.div_ceil(PROBES).max(1);
+        let (mut asked, mut passed) = (0.0, 0.0);
+        for node in (0..nodes as u32).step_by(step) {
+            asked += 1.0;
+            passed += f64::from(u8::from(passes(node)));
+        }
+        nodes as f64 * (passed / asked + 1.0 / 64.0)
+    }
+
+    /// Distances that a walk is expected to cost until `ef` nodes that pass are met, about eight each without a filter, when
+    /// comparing all that pass costs `scan_cost`.
+    fn walk_cost(&self, ef: usize, scan_cost: f64) -> f64 {
+        let nodes = self.ids.len() as f64;
+        (8.0 * ef as f64 * nodes / scan_cost).min(nodes)
+    }
+
+    fn hits(&self, found: impl Iterator<Item = Near>, k: usize) -> Vec<Hit> {
+        let mut hits: Vec<Hit> = found
+            .map(|near| Hit {
+                id: self.ids[near.node() as usize],
+                score: self.metric.score(near.distance()),
+            })
+            .collect();
+        hits.sort_unstable_by(|a, b| self.metric.best_first(a, b));
+        hits.truncate(k);
+        hits
+    }
+
+    #[inline]
+    fn vector(&self, node: u32) -> &[f32] {
+        let from = node as usize * self.dim;
+        &self.values[from..from + self.dim]
+    }
+
+    #[inline]
+    fn near(&self, query: &[f32], node: u32, cost: &mut SearchCost) -> Near {
+        cost.distance_evaluations += 1;
+        Near::new(self.metric.distance(query, self.vector(node)), node)
+    }
+
+    fn links(&self, node: u32, level: usize) -> &[u32] {
+        match level {
+            0 => self.bottom.row(node as usize),
+            _ => self.upper.row(self.upper_rows[node as usize] as usize + level - 1),
+        }
+    }
+
+    fn places(&self, node: u32, level: usize) -> &[u32] {
+        match level {
+            0 => self.bottom.places(node as usize),
+            _ => self.upper.places(self.upper_rows[node as usize] as usize + level - 1),
+        }
+    }
+
+    fn room(&self, level: usize) -> usize {
+        if level == 0 {
+            self.bottom.stride()
+        } else {
+            self.upper.stride()
+        }
+    }
+
+    // REMOVE
+
+    /// Marks nodes as removed and returns how many ids were present.
+    fn mark_removed(&mut self, ids: &[u64]) -> usize {
+        let before = self.len();
+        for id in ids {
+            if let Some(node) = self.node_of.remove(id) {
+                self.removed[node as usize] = true;
+                self.stones += 1;
+            }
+        }
+        before - self.len()
+    }
+
+    /// Builds the graph anew when more of its nodes are removed than live.
+    fn compact(&mut self) {
+        if self.ids.len() > 2 * self.len() {
+            *self = self.rebuilt();
+        }
+    }
+
+    /// The same vectors in a graph without removed nodes, as a fresh build would link them.
+    #[must_use]
+    pub fn rebuilt(&self) -> Self {
+        let mut fresh = Self {
+            ids: Vec::new(),
+            values: Buffer::new(),
+            removed: Vec::new(),
+            stones: 0,
+            levels: Vec::new(),
+            bottom: Links::new(self.bottom.stride()),
+            upper: Links::new(self.upper.stride()),
+            upper_rows: Vec::new(),
+            in_links: Vec::new(),
+            entry: None,
+            node_of: HashMap::new(),
+            pool: Pool::default(),
+            ..*self
+        };
+        let live: Vec<usize> = (0..self.ids.len()).filter(|&node| !self.removed[node]).collect();
+        let ids: Vec<u64> = live.iter().map(|&node| self.ids[node]).collect();
+        let mut vectors = Matrix::zeros(live.len(), self.dim);
+        for (row, &node) in live.iter().enumerate() {
+            vectors.row_mut(row).copy_from_slice(self.vector(node as u32));
+        }
+        let nodes = fresh.append(&ids, &vectors);
+        fresh.insert(nodes);
+        fresh
+    }
+
+    /// [`VectorIndex::remove`], and then [`Self::repair`]: the walk no longer passes through what was removed.
+    pub fn remove_and_repair(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
+        let removed = self.mark_removed(ids);
+        self.repair();
+        self.compact();
+        Ok(removed)
+    }
+
+    /// Takes removed nodes out of the graph and returns how many live ones were linked anew: one that led to a removed node
+    /// chooses among the links it keeps and those of the nodes it loses (as Singh et al., "FreshDiskANN", 2021).
+    pub fn repair(&mut self) -> usize {
+        if self.stones == 0 {
+            return 0;
+        }
+        let mut lost = Vec::new();
+        let mut relinked = 0;
+        for level in 0..self.levels() {
+            let all = (0..self.ids.len() as u32).into_par_iter();
+            let lists: Vec<(u32, Vec<u32>)> = all
+                .filter(|&node| usize::from(self.levels[node as usize]) >= level)
+                .filter_map(|node| self.links_without_removed(node, level).map(|links| (node, links)))
+                .collect();
+            for (node, links) in lists {
+                relinked += usize::from(level == 0 && !self.removed[node as usize]);
+                self.set_links(node, level, &links, &mut lost);
+            }
+        }
+        // What nothing leads to any more, and what is left without links, asks the node that a search for it ends at.
+        self.stones = 0;
+        let live = (0..self.ids.len() as u32).filter(|&node| !self.removed[node as usize]);
+        self.entry = live
+            .clone()
+            .max_by_key(|&node| (self.levels[node as usize], Reverse(node)));
+        let stranded: Vec<u32> = live
+            .filter(|&node| self.in_links[node as usize] == 0 || self.bottom.row(node as usize).is_empty())
+            .collect();
+        for node in stranded {
+            let near = self
+                .pool
+                .with(|scratch| self.search_prepared(self.vector(node), 2, 64, None, scratch).0);
+            let other = near
+                .iter()
+                .filter_map(|hit| self.node_of.get(&hit.id))
+                .find(|&&other| other != node);
+            if let Some(&other) = other {
+                self.rescue(&[(node, other)]);
+                if self.bottom.row(node as usize).is_empty() {
+                    self.set_links(node, 0, &[other], &mut lost);
+                }
+            }
+        }
+        relinked
+    }
+
+    /// What a node's links become when no removed node is among them; `None` when none is. A removed node keeps no links.
+    fn links_without_removed(&self, node: u32, level: usize) -> Option<Vec<u32>> {
+        let links = self.links(node, level);
+        if self.removed[node as usize] {
+            return (!links.is_empty()).then(Vec::new);
+        }
+        let is_removed = |to: u32| self.removed[to as usize];
+        if !links.iter().any(|&to| is_removed(to)) {
+            return None;
+        }
+        let (lost, mut others): (Vec<u32>, Vec<u32>) = links.iter().partition(|&&to| is_removed(to));
+        for gone in lost {
+            others.extend(
+                self.links(gone, level)
+                    .iter()
+                    .filter(|&&to| to != node && !is_removed(to)),
+            );
+        }
+        others.sort_unstable();
+        others.dedup();
+        let mut cost = SearchCost::default();
+        let mut near: Vec<Near> = others
+            .iter()
+            .map(|&to| self.near(self.vector(node), to, &mut cost))
+            .collect();
+        near.sort_unstable();
+        let kept = self.select(&near, self.room(level), &mut cost);
+        Some(kept.into_iter().map(Near::node).collect())
+    }
+
+    // WHAT THE GRAPH LOOKS LIKE
 
     /// The parameters.
     pub fn config(&self) -> HnswConfig {
@@ -221,261 +863,85 @@ impl Hnsw {
             .map_or(0, |entry| usize::from(self.levels[entry as usize]) + 1)
     }
 
+    /// Nodes of the graph, removed ones included.
+    pub fn nodes(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The id under which node `i` was added.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// The node numbers that node `node` links to on `level`; `None` where there is no such node.
+    pub fn links_of(&self, node: u32, level: usize) -> Option<&[u32]> {
+        let top = *self.levels.get(node as usize)?;
+        (level <= usize::from(top)).then(|| self.links(node, level))
+    }
+
+    /// Nodes and links by level, from the bottom.
+    pub fn level_links(&self) -> Vec<LevelLinks> {
+        let on_level = |level: usize| {
+            let nodes = (0..self.ids.len() as u32).filter(|&node| usize::from(self.levels[node as usize]) >= level);
+            let degrees: Vec<usize> = nodes.map(|node| self.links(node, level).len()).collect();
+            LevelLinks {
+                level,
+                nodes: degrees.len(),
+                links: degrees.iter().sum(),
+                max_degree: degrees.iter().copied().max().unwrap_or(0),
+                room: self.room(level),
+            }
+        };
+        (0..self.levels()).map(on_level).collect()
+    }
+
+    /// Share of the live nodes that links of the bottom level lead to from the entry point; 1 when there is none.
+    pub fn reachable_share(&self) -> f64 {
+        let Some(entry) = self.entry else { return 1.0 };
+        let mut seen = vec![false; self.ids.len()];
+        seen[entry as usize] = true;
+        let mut open = vec![entry];
+        let mut live = 0usize;
+        while let Some(node) = open.pop() {
+            live += usize::from(!self.removed[node as usize]);
+            for &to in self.links(node, 0) {
+                if !std::mem::replace(&mut seen[to as usize], true) {
+                    open.push(to);
+                }
+            }
+        }
+        if self.is_empty() {
+            1.0
+        } else {
+            live as f64 / self.len() as f64
+        }
+    }
+
+    /// A number that two graphs share when their nodes, levels, links and entry points are equal (FNV-1a).
+    pub fn graph_hash(&self) -> u64 {
+        let words = [self.bottom.slots(), self.upper.slots()].concat();
+        let levels = self.levels.iter().map(|&level| u64::from(level));
+        let all = std::iter::once(self.entry.map_or(u64::MAX, u64::from))
+            .chain(self.ids.iter().copied())
+            .chain(levels)
+            .chain(words.into_iter().map(u64::from));
+        all.flat_map(u64::to_le_bytes)
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            })
+    }
+
     /// Bytes by purpose.
     pub fn bytes(&self) -> HnswBytes {
         HnswBytes {
-            vectors: size_of_val(self.values.as_slice()),
-            links: size_of_val(self.bottom.nodes.as_slice()) + size_of_val(self.upper.nodes.as_slice()),
+            vectors: size_of_val(&self.values[..]),
+            links: size_of_val(self.bottom.slots()) + size_of_val(self.upper.slots()),
             bookkeeping: size_of_val(self.ids.as_slice())
                 + size_of_val(self.removed.as_slice())
                 + size_of_val(self.levels.as_slice())
                 + size_of_val(self.upper_rows.as_slice())
-                + size_of_val(self.bottom.counts.as_slice())
-                + size_of_val(self.upper.counts.as_slice()),
+                + size_of_val(self.in_links.as_slice()),
         }
-    }
-
-    fn vector(&self, node: u32) -> &[f32] {
-        let from = node as usize * self.dim;
-        &self.values[from..from + self.dim]
-    }
-
-    fn links(&self, node: u32, level: usize) -> &[u32] {
-        match level {
-            0 => self.bottom.row(node as usize),
-            _ => self.upper.row(self.upper_rows[node as usize] as usize + level - 1),
-        }
-    }
-
-    fn links_mut(&mut self, node: u32, level: usize) -> (&mut Links, usize) {
-        match level {
-            0 => (&mut self.bottom, node as usize),
-            _ => (&mut self.upper, self.upper_rows[node as usize] as usize + level - 1),
-        }
-    }
-
-    fn candidate(&self, query: &[f32], node: u32, cost: &mut SearchCost) -> Candidate<u32> {
-        cost.distance_evaluations += 1;
-        Candidate {
-            distance: self.metric.distance(query, self.vector(node)),
-            id: node,
-        }
-    }
-
-    /// Algorithm 1, INSERT. The vector is in the metric's stored form.
-    fn insert(&mut self, id: u64, vector: &[f32]) {
-        let node = self.ids.len() as u32;
-        let level = self.draw_level(node);
-        self.ids.push(id);
-        self.values.extend_from_slice(vector);
-        self.removed.push(false);
-        self.levels.push(level as u8);
-        self.bottom.add_row();
-        self.upper_rows.push(self.upper.rows() as u32);
-        (0..level).for_each(|_| self.upper.add_row());
-        self.node_of.insert(id, node);
-
-        let Some(entry) = self.entry else {
-            self.entry = Some(node);
-            return;
-        };
-        let top = usize::from(self.levels[entry as usize]);
-        let mut cost = SearchCost::default();
-        let mut near = vec![self.descend(vector, level, &mut cost)];
-        for at in (0..=level.min(top)).rev() {
-            near = self.search_level(vector, &near, self.config.ef_construction, at, &|_| true, &mut cost);
-            let neighbours = self.select(&near, self.config.m, &mut cost);
-            let (links, row) = self.links_mut(node, at);
-            links.set(row, neighbours.iter().map(|neighbour| neighbour.id));
-            for neighbour in neighbours {
-                self.link_back(neighbour, node, at, &mut cost);
-            }
-        }
-        if level > top {
-            self.entry = Some(node);
-        }
-        self.build_evaluations += cost.distance_evaluations;
-    }
-
-    /// `floor(-ln(U) / ln(m))`, drawn from the node's number, so that a reloaded index grows as the original would.
-    fn draw_level(&self, node: u32) -> usize {
-        let u = 1.0 - SplitMix64::stream(self.config.seed, u64::from(node)).uniform();
-        ((-u.ln() / (self.config.m as f64).ln()) as usize).min(MAX_LEVEL)
-    }
-
-    /// Walks greedily from the entry point down to the level above `level`; the nearest node found on the way.
-    fn descend(&self, query: &[f32], level: usize, cost: &mut SearchCost) -> Candidate<u32> {
-        let entry = self.entry.unwrap_or(0);
-        let mut nearest = self.candidate(query, entry, cost);
-        for at in (level + 1..=usize::from(self.levels[entry as usize])).rev() {
-            loop {
-                let start = nearest;
-                for &node in self.links(start.id, at) {
-                    nearest = nearest.min(self.candidate(query, node, cost));
-                }
-                if nearest == start {
-                    break;
-                }
-            }
-        }
-        nearest
-    }
-
-    /// Algorithm 2, SEARCH-LAYER: the `ef` nearest nodes of `level` that pass `keep`, nearest first. Nodes that don't
-    /// pass are walked through, but take no place in the beam.
-    fn search_level(
-        &self,
-        query: &[f32],
-        from: &[Candidate<u32>],
-        ef: usize,
-        level: usize,
-        keep: &dyn Fn(u32) -> bool,
-        cost: &mut SearchCost,
-    ) -> Vec<Candidate<u32>> {
-        let mut visited = vec![0u64; self.ids.len().div_ceil(64)];
-        let mut first_visit = |node: u32| {
-            let (word, bit) = (node as usize / 64, 1 << (node % 64));
-            let first = visited[word] & bit == 0;
-            visited[word] |= bit;
-            first
-        };
-        let mut found = BinaryHeap::with_capacity(ef.min(self.ids.len()) + 1);
-        let mut open = BinaryHeap::new();
-        for &start in from {
-            if first_visit(start.id) {
-                open.push(Reverse(start));
-                if keep(start.id) {
-                    found.push(start);
-                }
-            }
-        }
-        while let Some(Reverse(nearest)) = open.pop() {
-            if found.len() >= ef && found.peek().is_some_and(|worst| nearest > *worst) {
-                break;
-            }
-            for &node in self.links(nearest.id, level) {
-                if !first_visit(node) {
-                    continue;
-                }
-                let candidate = self.candidate(query, node, cost);
-                if found.len() < ef || found.peek().is_some_and(|worst| candidate < *worst) {
-                    open.push(Reverse(candidate));
-                    if keep(node) {
-                        found.push(candidate);
-                        if found.len() > ef {
-                            found.pop();
-                        }
-                    }
-                }
-            }
-        }
-        found.into_sorted_vec()
-    }
-
-    /// Algorithm 4, SELECT-NEIGHBORS-HEURISTIC: from `candidates`, nearest first, takes up to `m` that are nearer to the
-    /// new node than to any taken before, so that links lead in different directions.
-    fn select(&self, candidates: &[Candidate<u32>], m: usize, cost: &mut SearchCost) -> Vec<Candidate<u32>> {
-        let mut taken: Vec<Candidate<u32>> = Vec::with_capacity(m);
-        for &candidate in candidates {
-            if taken.len() == m {
-                break;
-            }
-            let vector = self.vector(candidate.id);
-            let spread = taken
-                .iter()
-                .all(|other| self.candidate(vector, other.id, cost).distance >= candidate.distance);
-            if spread {
-                taken.push(candidate);
-            }
-        }
-        taken
-    }
-
-    /// Links `neighbour` to the new `node`; when it has no room, its links are selected anew.
-    fn link_back(&mut self, neighbour: Candidate<u32>, node: u32, level: usize, cost: &mut SearchCost) {
-        let (links, row) = self.links_mut(neighbour.id, level);
-        if links.push(row, node) {
-            return;
-        }
-        let room = links.stride;
-        let vector = self.vector(neighbour.id);
-        let mut candidates: Vec<Candidate<u32>> = self
-            .links(neighbour.id, level)
-            .iter()
-            .map(|&other| self.candidate(vector, other, cost))
-            .collect();
-        candidates.push(Candidate {
-            distance: neighbour.distance,
-            id: node,
-        });
-        candidates.sort_unstable();
-        let kept = self.select(&candidates, room, cost);
-        let (links, row) = self.links_mut(neighbour.id, level);
-        links.set(row, kept.into_iter().map(|kept| kept.id));
-    }
-
-    /// Algorithm 5, K-NN-SEARCH, with a beam of at least `ef`, for ids that pass `keep`; and what it cost.
-    ///
-    /// Where the walk ends with fewer than `k` hits although vectors are left that it never met, these are compared one
-    /// by one, so that no search comes back short.
-    pub fn search_counted(
-        &self,
-        query: &[f32],
-        k: usize,
-        ef: usize,
-        keep: &(dyn Fn(u64) -> bool + Sync),
-    ) -> Result<(Vec<Hit>, SearchCost), AnnError> {
-        let query = prepare_query(self.metric, self.dim, query)?;
-        let query = query.row(0);
-        let mut cost = SearchCost::default();
-        if k == 0 || self.is_empty() {
-            return Ok((Vec::new(), cost));
-        }
-        let passes = |node: u32| !self.removed[node as usize] && keep(self.ids[node as usize]);
-        let start = self.descend(query, 0, &mut cost);
-        let before = cost.distance_evaluations;
-        let mut found = self.search_level(query, &[start], ef.max(k), 0, &passes, &mut cost);
-        // The walk compared every node but its start, or else there is something left to look at.
-        let met = (cost.distance_evaluations - before) as usize + 1;
-        if found.len() < k && met < self.ids.len() {
-            let all = 0..self.ids.len() as u32;
-            found = all
-                .filter(|&node| passes(node))
-                .map(|node| self.candidate(query, node, &mut cost))
-                .collect();
-        }
-        let mut hits: Vec<Hit> = found
-            .into_iter()
-            .map(|candidate| Hit {
-                id: self.ids[candidate.id as usize],
-                score: self.metric.score(candidate.distance),
-            })
-            .collect();
-        hits.sort_unstable_by(|a, b| self.metric.best_first(a, b));
-        hits.truncate(k);
-        Ok((hits, cost))
-    }
-
-    /// The same vectors in a graph without removed nodes.
-    fn rebuilt(&self) -> Self {
-        let mut fresh = Self {
-            ids: Vec::new(),
-            values: Vec::new(),
-            removed: Vec::new(),
-            levels: Vec::new(),
-            bottom: Links::new(self.bottom.stride),
-            upper: Links::new(self.upper.stride),
-            upper_rows: Vec::new(),
-            entry: None,
-            node_of: HashMap::new(),
-            ..*self
-        };
-        for node in 0..self.ids.len() as u32 {
-            if !self.removed[node as usize] {
-                fresh.insert(self.ids[node as usize], self.vector(node));
-            }
-        }
-        fresh
     }
 }
 
@@ -499,31 +965,22 @@ impl VectorIndex for Hnsw {
     fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
         check_rows(self.dim, ids, vectors)?;
         check_new_ids(ids, |id| self.contains(id))?;
-        if self.ids.len() + ids.len() > u32::MAX as usize {
+        if self.ids.len() + ids.len() > MAX_NODES {
             return Err(AnnError::Parameter {
                 name: "number of vectors",
                 got: (self.ids.len() + ids.len()).to_string(),
-                expected: "at most 2^32 - 1, removed ones included",
+                expected: "at most 2^31 - 1, removed ones included",
             });
         }
-        let vectors = self.metric.stored(vectors.clone());
-        for (&id, vector) in ids.iter().zip(vectors.iter_rows()) {
-            self.insert(id, vector);
-        }
+        let nodes = self.append(ids, &self.metric.stored(vectors.clone()));
+        self.insert(nodes);
         Ok(())
     }
 
     fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
-        let before = self.len();
-        for id in ids {
-            if let Some(node) = self.node_of.remove(id) {
-                self.removed[node as usize] = true;
-            }
-        }
-        if self.ids.len() > 2 * self.len() {
-            *self = self.rebuilt();
-        }
-        Ok(before - self.len())
+        let removed = self.mark_removed(ids);
+        self.compact();
+        Ok(removed)
     }
 
     fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError> {
@@ -531,9 +988,18 @@ impl VectorIndex for Hnsw {
         Ok(hits)
     }
 
+    fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, AnnError> {
+        let query = prepare_query(self.metric, self.dim, query)?;
+        Ok(self.pool.with(|scratch| {
+            scratch.trace = None;
+            self.search_prepared(query.row(0), k, self.config.ef, None, scratch).0
+        }))
+    }
+
     fn save(&self, path: &Path) -> Result<(), AnnError> {
         let mut out = Writer::default();
         out.u8(self.metric.code());
+        out.u8(self.config.selection.code());
         out.u32(self.dim as u32);
         out.u32(self.config.m as u32);
         out.u64(self.config.ef_construction as u64);
@@ -541,54 +1007,65 @@ impl VectorIndex for Hnsw {
         out.u64(self.config.seed);
         out.u64(self.build_evaluations);
         out.u64(self.ids.len() as u64);
-        out.u32(self.entry.unwrap_or(u32::MAX));
+        out.u64(self.upper.rows() as u64);
+        out.u64(self.stones as u64);
+        out.u32(self.entry.unwrap_or(NONE));
+        // Whole arrays, each from the start of a cache line, as they lie in memory.
+        out.align();
         out.u64s(&self.ids);
+        self.removed.iter().for_each(|&removed| out.u8(u8::from(removed)));
+        self.levels.iter().for_each(|&level| out.u8(level));
+        out.align();
+        out.u32s(self.bottom.slots());
+        out.align();
+        out.u32s(self.upper.slots());
+        out.align();
         out.f32s(&self.values);
-        for node in 0..self.ids.len() {
-            out.u8(u8::from(self.removed[node]));
-            out.u8(self.levels[node]);
-            for level in 0..=usize::from(self.levels[node]) {
-                let links = self.links(node as u32, level);
-                out.u32(links.len() as u32);
-                out.u32s(links);
-            }
-        }
         out.finish(path, KIND)
     }
 
     fn load(path: &Path) -> Result<Self, AnnError> {
         let mut file = Reader::open(path, KIND)?;
         let metric = Metric::from_code(file.u8()?).ok_or_else(|| file.corrupt("unknown metric"))?;
+        let selection = Selection::from_code(file.u8()?).ok_or_else(|| file.corrupt("unknown selection of links"))?;
         let dim = file.u32()? as usize;
         let config = HnswConfig {
             m: file.u32()? as usize,
             ef_construction: file.u64()? as usize,
             ef: file.u64()? as usize,
             seed: file.u64()?,
+            selection,
         };
         let mut index = Self::new(dim, metric, config)?;
         index.build_evaluations = file.u64()?;
         let nodes = file.u64()? as usize;
+        let upper_rows = file.u64()? as usize;
+        index.stones = file.u64()? as usize;
         let entry = file.u32()?;
+        file.align()?;
         index.ids = file.u64s(nodes)?;
-        index.values = file.f32s(nodes.saturating_mul(dim))?;
-        for node in 0..nodes {
+        for _ in 0..nodes {
             index.removed.push(file.u8()? != 0);
-            let level = usize::from(file.u8()?);
-            index.levels.push(level as u8);
-            index.bottom.add_row();
-            index.upper_rows.push(index.upper.rows() as u32);
-            (0..level).for_each(|_| index.upper.add_row());
-            for at in 0..=level {
-                let count = file.u32()? as usize;
-                let links = file.u32s(count)?;
-                let (table, row) = index.links_mut(node as u32, at);
-                if count > table.stride {
-                    return Err(file.corrupt("a node has more links than m allows"));
-                }
-                table.set(row, links.into_iter());
-            }
         }
+        let mut rows = 0;
+        for _ in 0..nodes {
+            let level = file.u8()?;
+            index.levels.push(level);
+            index.upper_rows.push(rows);
+            rows = rows.saturating_add(u32::from(level));
+        }
+        if rows as usize != upper_rows {
+            return Err(file.corrupt("the lists of links don't match the levels of the nodes"));
+        }
+        let mut links = |stride: usize, rows: usize| -> Result<Links, AnnError> {
+            file.align()?;
+            let slots = file.u32s(rows.saturating_mul(stride))?;
+            Links::from_slots(stride, &slots).ok_or_else(|| file.corrupt("a list of links has a gap"))
+        };
+        index.bottom = links(2 * config.m, nodes)?;
+        index.upper = links(config.m, upper_rows)?;
+        file.align()?;
+        index.values = file.f32s(nodes.saturating_mul(dim))?.as_slice().into();
         // A link must lead to a node that exists on its level.
         let leads_astray = |node: usize| {
             (0..=usize::from(index.levels[node])).any(|at| {
@@ -598,13 +1075,19 @@ impl VectorIndex for Hnsw {
                     .any(|&to| index.levels.get(to as usize).is_none_or(|&top| usize::from(top) < at))
             })
         };
-        if (0..nodes).any(leads_astray) || (nodes > 0) != ((entry as usize) < nodes) {
+        let live: Vec<usize> = (0..nodes).filter(|&node| !index.removed[node]).collect();
+        if (0..nodes).any(leads_astray) || (entry as usize >= nodes && (entry != NONE || !live.is_empty())) {
             return Err(file.corrupt("a link leads to a node that isn't there"));
         }
-        index.entry = (nodes > 0).then_some(entry);
-        let live = (0..nodes).filter(|&node| !index.removed[node]);
-        index.node_of = live.clone().map(|node| (index.ids[node], node as u32)).collect();
-        if index.node_of.len() != live.count() {
+        index.in_links = vec![0; nodes];
+        for node in 0..nodes {
+            for &to in index.bottom.row(node) {
+                index.in_links[to as usize] += 1;
+            }
+        }
+        index.entry = (entry != NONE).then_some(entry);
+        index.node_of = live.iter().map(|&node| (index.ids[node], node as u32)).collect();
+        if index.node_of.len() != live.len() {
             return Err(file.corrupt("an id stands twice"));
         }
         file.finish()?;
@@ -622,6 +1105,7 @@ mod tests {
         ef_construction: 80,
         ef: 40,
         seed: 42,
+        selection: Selection::Heuristic,
     };
 
     fn random(rows: usize, dim: usize, seed: u64) -> Matrix {
@@ -839,5 +1323,149 @@ mod tests {
         assert!(Hnsw::load(&path).unwrap_err().to_string().contains("cut off"));
         Hnsw::new(4, Metric::Dot, SMALL).unwrap().save(&path).unwrap();
         assert!(Hnsw::load(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing_and_batches_find_what_single_insertions_find() {
+        let (vectors, queries) = (random(3_000, 12, 15), random(60, 12, 16));
+        let ids: Vec<u64> = (0..3_000).collect();
+        let built = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut index = Hnsw::new(12, Metric::Cosine, SMALL).unwrap();
+            pool.install(|| index.add(&ids, &vectors)).unwrap();
+            index
+        };
+        let (one, four) = (built(1), built(4));
+        assert_eq!(one.graph_hash(), four.graph_hash());
+        assert_eq!(one.build_evaluations(), four.build_evaluations());
+        let mut single = Hnsw::new(12, Metric::Cosine, SMALL).unwrap();
+        for (i, row) in vectors.iter_rows().enumerate() {
+            single.add(&[i as u64], &Matrix::from_rows(&[row]).unwrap()).unwrap();
+        }
+        let mut flat = FlatIndex::new(12, Metric::Cosine).unwrap();
+        flat.add(&ids, &vectors).unwrap();
+        let (batched, single) = (recall_of(&one, &flat, &queries), recall_of(&single, &flat, &queries));
+        assert!(batched >= single - 0.01, "{batched} {single}");
+        let hits = one.search_batch(&queries, 7).unwrap();
+        for (query, hits) in queries.iter_rows().zip(&hits) {
+            assert_eq!(&one.search(query, 7).unwrap(), hits);
+            assert_eq!(&one.search_where(query, 7, &|_| true).unwrap(), hits);
+        }
+    }
+
+    #[test]
+    fn every_live_vector_is_found_after_deletes_and_upserts() {
+        let vectors = random(5_000, 16, 17);
+        let dir = tempfile::tempdir().unwrap();
+        for (repair, metric) in [(false, Metric::SquaredL2), (true, Metric::Cosine)] {
+            let (mut index, mut flat) = (
+                Hnsw::new(16, metric, SMALL).unwrap(),
+                FlatIndex::new(16, metric).unwrap(),
+            );
+            let ids: Vec<u64> = (0..4_000).collect();
+            let rows: Vec<usize> = (0..4_000).collect();
+            index.add(&ids, &vectors.select(&rows)).unwrap();
+            flat.add(&ids, &vectors.select(&rows)).unwrap();
+            let gone: Vec<u64> = (0..4_000).filter(|id| id % 2 == 0).collect();
+            assert_eq!(flat.remove(&gone).unwrap(), 2_000);
+            let removed = if repair {
+                index.remove_and_repair(&gone)
+            } else {
+                index.remove(&gone)
+            };
+            assert_eq!(removed.unwrap(), 2_000);
+            let moved: Vec<u64> = (0..600).map(|i| 2 * i + 1).collect();
+            let to = vectors.select(&(4_000..4_600).collect::<Vec<_>>());
+            assert_eq!(index.upsert(&moved, &to).unwrap(), 600);
+            flat.upsert(&moved, &to).unwrap();
+            let path = dir.path().join("hnsw");
+            index.save(&path).unwrap();
+            let loaded = Hnsw::load(&path).unwrap();
+            for &id in flat.ids() {
+                let own = flat.vector(id).unwrap();
+                let hits = index.search(own, 10).unwrap();
+                assert!(hits.iter().any(|hit| hit.id == id), "{id} is lost ({repair})");
+                assert!(hits.iter().all(|hit| flat.contains(hit.id)));
+                assert_eq!(loaded.search(own, 10).unwrap(), hits);
+            }
+            let queries = random(200, 16, 18);
+            let recall = recall_of(&index, &flat, &queries);
+            let fresh = recall_of(&index.rebuilt(), &flat, &queries);
+            assert!(recall >= fresh - 0.01, "{recall} after changes, {fresh} built anew");
+        }
+    }
+
+    #[test]
+    fn repair_takes_removed_nodes_out_of_the_graph() {
+        let (vectors, queries) = (random(2_000, 8, 19), random(100, 8, 20));
+        let (mut hnsw, mut flat) = both(Metric::SquaredL2, &vectors);
+        let gone: Vec<u64> = (0..2_000).filter(|id| id % 5 < 2).collect();
+        assert_eq!(hnsw.repair(), 0);
+        hnsw.remove_and_repair(&gone).unwrap();
+        flat.remove(&gone).unwrap();
+        for node in 0..2_000u32 {
+            for level in 0..=usize::from(hnsw.levels[node as usize]) {
+                let links = hnsw.links(node, level);
+                assert!(links.iter().all(|&to| !hnsw.removed[to as usize] && to != node));
+                assert!(!hnsw.removed[node as usize] || links.is_empty());
+                assert!(links.len() <= hnsw.room(level));
+            }
+        }
+        assert_eq!(hnsw.reachable_share(), 1.0);
+        let recall = recall_of(&hnsw, &flat, &queries);
+        assert!(recall >= 0.98, "{recall}");
+        let (_, trace) = hnsw.search_traced(queries.row(0), 10, 40).unwrap();
+        assert!(trace.iter().all(|&(_, node)| !hnsw.removed[node as usize]));
+        assert!(trace.iter().any(|&(level, _)| level > 0) && trace.iter().any(|&(level, _)| level == 0));
+        hnsw.remove_and_repair(&(0..2_000).collect::<Vec<_>>()).unwrap();
+        assert_eq!((hnsw.len(), hnsw.levels(), hnsw.reachable_share()), (0, 0, 1.0));
+    }
+
+    #[test]
+    fn a_filter_that_passes_one_in_a_thousand_is_exact_and_cheap() {
+        let (vectors, queries) = (random(6_000, 8, 21), random(20, 8, 22));
+        let (hnsw, flat) = both(Metric::SquaredL2, &vectors);
+        // Ids spread over the collection, and ids at its end, which a sample may miss altogether.
+        let spread = |id: u64| id % 1_000 == 3;
+        let tail = |id: u64| id >= 5_994;
+        let filters: [&(dyn Fn(u64) -> bool + Sync); 2] = [&spread, &tail];
+        for keep in filters {
+            for query in queries.iter_rows() {
+                let (hits, cost) = hnsw.search_counted(query, 10, 40, keep).unwrap();
+                assert_eq!(hits, flat.search_where(query, 10, keep).unwrap());
+                assert_eq!((hits.len(), cost.scanned), (6, 6));
+                assert!(cost.distance_evaluations <= 200, "{cost:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_node_can_be_reached_and_every_selection_works() {
+        // Tight clusters far apart, where the nearest links alone would never leave a cluster.
+        let mut rng = SplitMix64::new(23);
+        let centres = random(40, 8, 24);
+        let rows: Vec<Vec<f32>> = (0..4_000)
+            .map(|i| {
+                centres
+                    .row(i % 40)
+                    .iter()
+                    .map(|c| 10.0 * c + 0.1 * rng.normal() as f32)
+                    .collect()
+            })
+            .collect();
+        let vectors = Matrix::from_rows(&rows).unwrap();
+        let ids: Vec<u64> = (0..4_000).collect();
+        let mut shares = Vec::new();
+        for selection in [Selection::Simple, Selection::Heuristic, Selection::HeuristicFilled] {
+            let mut hnsw = Hnsw::new(8, Metric::SquaredL2, HnswConfig { selection, ..SMALL }).unwrap();
+            hnsw.add(&ids, &vectors).unwrap();
+            let levels = hnsw.level_links();
+            assert!(levels.iter().all(|level| level.max_degree <= level.room));
+            assert!(levels.windows(2).all(|pair| pair[0].nodes > pair[1].nodes));
+            shares.push((hnsw.reachable_share(), levels[0].links));
+        }
+        assert!(shares[1].0 == 1.0 && shares[2].0 == 1.0, "{shares:?}");
+        assert!(shares[0].0 < 0.95, "{shares:?}");
+        assert!(shares[1].1 < shares[2].1);
     }
 }

@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beam;
 pub mod error;
 pub(crate) mod file;
 pub mod flat;
@@ -25,6 +26,6 @@ pub mod sharded;
 
 pub use error::AnnError;
 pub use flat::FlatIndex;
-pub use hnsw::{Hnsw, HnswConfig};
+pub use hnsw::{Hnsw, HnswConfig, Selection};
 pub use index::{Hit, Metric, SearchStats, VectorIndex, recall};
 pub use sharded::{Covered, IndexKind, OnMissing, ShardedBuilder, ShardedIndex, jump_hash, merge_hits};

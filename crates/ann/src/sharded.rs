@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::file::{Reader, Writer};
 use crate::index::{Hit, Metric, VectorIndex, check_new_ids, check_queries, check_rows};
-use crate::{AnnError, FlatIndex, Hnsw, HnswConfig};
+use crate::{AnnError, FlatIndex, Hnsw, HnswConfig, Selection};
 
 const KIND: [u8; 4] = *b"SHRD";
 const MANIFEST: &str = "manifest";
@@ -536,6 +536,7 @@ impl Manifest {
                 out.u64(config.ef_construction as u64);
                 out.u64(config.ef as u64);
                 out.u64(config.seed);
+                out.u8(config.selection.code());
             }
         }
         out.finish(path, KIND)
@@ -561,6 +562,8 @@ impl Manifest {
                     ef_construction: file.u64()? as usize,
                     ef: file.u64()? as usize,
                     seed: file.u64()?,
+                    selection: Selection::from_code(file.u8()?)
+                        .ok_or_else(|| file.corrupt("unknown selection of links"))?,
                 }),
                 _ => return Err(file.corrupt("unknown kind of shard")),
             },

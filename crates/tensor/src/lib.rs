@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod assign;
+pub mod buffer;
 pub mod gemm;
 pub mod hamming;
 pub mod image;

@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         ef_construction: 80,
         ef: 40,
         seed: page.seed(),
+        ..HnswConfig::default()
     };
     let mut graph = Hnsw::new(32, Metric::SquaredL2, config)?;
     let mut exact = FlatIndex::new(32, Metric::SquaredL2)?;
