@@ -380,7 +380,9 @@ impl Hnsw {
             return (links, cost);
         }
         let vector = self.vector(target);
-        links.iter().for_each(|&other| prefetch(self.vector(other)));
+        for &other in &links {
+            prefetch(self.vector(other));
+        }
         let mut near: Vec<Near> = links.iter().map(|&other| self.near(vector, other, &mut cost)).collect();
         near.extend(group.iter().map(|link| link.from));
         near.sort_unstable();
@@ -437,7 +439,9 @@ impl Hnsw {
             loop {
                 let start = nearest;
                 let links = self.links(start.node(), at);
-                links.iter().for_each(|&node| prefetch(self.vector(node)));
+                for &node in links {
+                    prefetch(self.vector(node));
+                }
                 for &node in links {
                     nearest = nearest.min(self.near(query, node, cost));
                 }
@@ -512,7 +516,9 @@ impl Hnsw {
                     .copied()
                     .filter(|&node| met.insert(node)),
             );
-            batch.iter().take(AHEAD).for_each(|&node| prefetch(self.vector(node)));
+            for &node in batch.iter().take(AHEAD) {
+                prefetch(self.vector(node));
+            }
             for place in 0..batch.len() {
                 if let Some(&ahead) = batch.get(place + AHEAD) {
                     prefetch(self.vector(ahead));
@@ -1013,8 +1019,12 @@ impl VectorIndex for Hnsw {
         // Whole arrays, each from the start of a cache line, as they lie in memory.
         out.align();
         out.u64s(&self.ids);
-        self.removed.iter().for_each(|&removed| out.u8(u8::from(removed)));
-        self.levels.iter().for_each(|&level| out.u8(level));
+        for &removed in &self.removed {
+            out.u8(u8::from(removed));
+        }
+        for &level in &self.levels {
+            out.u8(level);
+        }
         out.align();
         out.u32s(self.bottom.slots());
         out.align();
