@@ -352,30 +352,8 @@ mod tests {
     use super::*;
     use crate::claims::{AttributeRule, ValueKind};
     use crate::query::QueryProcessor;
-    use eas_text::hash::fnv1a;
+    use crate::testing::Words;
     use eas_text::values::{Unit, find_values};
-
-    /// Words as dimensions (by hash): cosine is word overlap.
-    struct Words;
-
-    impl SentenceEncoder for Words {
-        fn name(&self) -> &'static str {
-            "words"
-        }
-        fn dim(&self) -> usize {
-            512
-        }
-        fn encode(&self, texts: &[&str]) -> Result<Matrix, TextError> {
-            let mut out = Matrix::zeros(texts.len(), 512);
-            for (row, text) in texts.iter().enumerate() {
-                for term in word_set(text) {
-                    out.row_mut(row)[fnv1a(term.as_bytes()) as usize % 512] = 1.0;
-                }
-            }
-            out.normalize_rows();
-            Ok(out)
-        }
-    }
 
     fn context(document: usize, year: i32, credibility: f64, sentences: &[&str]) -> Context {
         Context {

@@ -20,4 +20,7 @@ pub mod query;
 pub mod rag;
 pub mod rerank;
 
+#[cfg(test)]
+mod testing;
+
 pub use error::RetrievalError;

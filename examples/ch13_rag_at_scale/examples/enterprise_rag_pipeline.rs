@@ -2,13 +2,14 @@
 //!
 //! cargo run --release --example enterprise_rag_pipeline
 
-use ch13_rag_at_scale::assistant::{documents, generator, is_correct, mean_recall, processor, questions, survival};
-use eas_data::synth::facts::{Attribute, Contradiction, ContradictionKind, FactConfig, FactCorpus, Question};
+use ch13_rag_at_scale::assistant::{
+    documents, generator, is_correct, mean_recall, processor, questions, survival, trace,
+};
+use eas_data::synth::facts::{Attribute, ContradictionKind, FactConfig, FactCorpus, Question};
 use eas_data::wordnet::WordNet;
 use eas_eval::calibration::{expected_calibration_error, reliability};
 use eas_report::{Chart, Listing, Table, duration, num, pct};
 use eas_retrieval::fusion::{RRF_K, reciprocal_rank_fusion};
-use eas_retrieval::generator::AnsweredFact;
 use eas_retrieval::query::{Filters, Intent};
 use eas_retrieval::rag::{RagConfig, RagPipeline, RagResponse};
 use eas_tensor::rng::SplitMix64;
@@ -105,72 +106,6 @@ fn main() -> anyhow::Result<()> {
             document.author == corpus.documents[0].author && document.date.year() == 2023
         });
     page.finish()
-}
-
-/// Prints what each stage made of one question.
-fn trace(page: &mut Listing, corpus: &FactCorpus, response: &RagResponse) {
-    let query = &response.query;
-    page.text(format!("Question: {}", query.text));
-    page.text(format!(
-        "Understood as: {} question about {}; also searched as: {}",
-        query.intent,
-        query.entities.join(", "),
-        query.expansions.join(" | ")
-    ));
-    let mut table = Table::new(["rank", "fused", "reranked", "date", "credibility"]);
-    for rank in 0..4.min(response.reranked.len()) {
-        let after = &corpus.documents[response.reranked[rank].id];
-        table.row([
-            (rank + 1).into(),
-            corpus.documents[response.retrieved[rank].id].title.as_str().into(),
-            after.title.as_str().into(),
-            after.date.to_string().into(),
-            num(after.kind.credibility(), 2),
-        ]);
-    }
-    page.table(
-        format!(
-            "{} candidates, the best four before and after reranking",
-            response.retrieved.len()
-        ),
-        &table,
-    );
-    let sentences: usize = response.contexts.iter().map(|c| c.sentences.len()).sum();
-    page.text(format!(
-        "Context: {sentences} sentences of {} documents, {} tokens",
-        response.contexts.len(),
-        response.context_tokens
-    ));
-    page.text(format!("Answer: {}", response.answer.text));
-    for fact in &response.answer.facts {
-        page.text(format!(
-            "Value: {} of the {}: {}, with {:.0}% of the weighed evidence",
-            fact.attribute,
-            fact.entity,
-            fact.value,
-            100.0 * fact.share
-        ));
-    }
-    let answered = |c: &&Contradiction| {
-        let same = |f: &AnsweredFact| f.entity == corpus.entities[c.entity] && f.attribute == c.attribute.noun();
-        response.answer.facts.iter().any(same)
-    };
-    for c in corpus.contradictions.iter().filter(answered) {
-        let other = &corpus.documents[c.other_document];
-        page.text(format!(
-            "Against it: the {} of {} says {}, which counts less by age or source.",
-            other.title, other.date, c.other
-        ));
-    }
-    let sound = if response.problems.is_empty() {
-        "citations exist, are verbatim, and hold every number"
-    } else {
-        "REFUSED"
-    };
-    page.text(format!(
-        "Validation: {sound}; confidence {:.2}",
-        response.confidence.unwrap_or(f64::NAN)
-    ));
 }
 
 /// What each stage costs and keeps; returns the fused recall.

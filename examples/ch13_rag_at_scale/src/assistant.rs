@@ -1,12 +1,13 @@
 //! The question-answering system that 13.1 shows and 13.4 evaluates, and the questions that both ask.
 
 use crate::products::{attribute_rules, calendar, normal_form};
-use eas_data::synth::facts::{Attribute, FactCorpus, Question};
+use eas_data::synth::facts::{Attribute, Contradiction, FactCorpus, Question};
 use eas_data::wordnet::WordNet;
 use eas_eval::retrieval::recall_at_k;
+use eas_report::{Listing, Table, num};
 use eas_retrieval::claims::ClaimExtractor;
 use eas_retrieval::extractive::{ExtractiveGenerator, SlotReader};
-use eas_retrieval::generator::Answer;
+use eas_retrieval::generator::{Answer, AnsweredFact};
 use eas_retrieval::query::QueryProcessor;
 use eas_retrieval::rag::{Document, RagResponse};
 use eas_tensor::rng::SplitMix64;
@@ -183,4 +184,70 @@ pub fn survival(responses: &[(&Question, RagResponse)]) -> [f64; 6] {
         share(&|_, r| !r.answer.abstained),
         share(&|_, r| !r.answer.abstained && r.problems.is_empty()),
     ]
+}
+
+/// Prints what each stage made of one question.
+pub fn trace(page: &mut Listing, corpus: &FactCorpus, response: &RagResponse) {
+    let query = &response.query;
+    page.text(format!("Question: {}", query.text));
+    page.text(format!(
+        "Understood as: {} question about {}; also searched as: {}",
+        query.intent,
+        query.entities.join(", "),
+        query.expansions.join(" | ")
+    ));
+    let mut table = Table::new(["rank", "fused", "reranked", "date", "credibility"]);
+    for rank in 0..4.min(response.reranked.len()) {
+        let after = &corpus.documents[response.reranked[rank].id];
+        table.row([
+            (rank + 1).into(),
+            corpus.documents[response.retrieved[rank].id].title.as_str().into(),
+            after.title.as_str().into(),
+            after.date.to_string().into(),
+            num(after.kind.credibility(), 2),
+        ]);
+    }
+    page.table(
+        format!(
+            "{} candidates, the best four before and after reranking",
+            response.retrieved.len()
+        ),
+        &table,
+    );
+    let sentences: usize = response.contexts.iter().map(|c| c.sentences.len()).sum();
+    page.text(format!(
+        "Context: {sentences} sentences of {} documents, {} tokens",
+        response.contexts.len(),
+        response.context_tokens
+    ));
+    page.text(format!("Answer: {}", response.answer.text));
+    for fact in &response.answer.facts {
+        page.text(format!(
+            "Value: {} of the {}: {}, with {:.0}% of the weighed evidence",
+            fact.attribute,
+            fact.entity,
+            fact.value,
+            100.0 * fact.share
+        ));
+    }
+    let answered = |c: &&Contradiction| {
+        let same = |f: &AnsweredFact| f.entity == corpus.entities[c.entity] && f.attribute == c.attribute.noun();
+        response.answer.facts.iter().any(same)
+    };
+    for c in corpus.contradictions.iter().filter(answered) {
+        let other = &corpus.documents[c.other_document];
+        page.text(format!(
+            "Against it: the {} of {} says {}, which counts less by age or source.",
+            other.title, other.date, c.other
+        ));
+    }
+    let sound = if response.problems.is_empty() {
+        "citations exist, are verbatim, and hold every number"
+    } else {
+        "REFUSED"
+    };
+    page.text(format!(
+        "Validation: {sound}; confidence {:.2}",
+        response.confidence.unwrap_or(f64::NAN)
+    ));
 }

@@ -3,8 +3,8 @@
 //! cargo run --release --example knowledge_graph_link_prediction
 
 use anyhow::Context;
+use ch14_semantic_search::wordnet_facts::{NounFacts, noun_facts};
 use eas_data::synth::enterprise::{Enterprise, RELATIONS, enterprise};
-use eas_data::wordnet::{Pos, Relation, WordNet};
 use eas_nn::kg::rank::tail_ranks;
 use eas_nn::kg::{Candidates, KgModel, KgTraining, KnowledgeGraph, Negatives, Norm, RankSummary, Scorer, Triple};
 use eas_report::{Cell, Table, num, pct};
@@ -209,38 +209,7 @@ fn main() -> anyhow::Result<()> {
 /// WordNet's nouns and six relations between them: of some nouns the upward facts are held out, their inverses are known.
 fn wordnet(page: &mut eas_report::Listing, seed: u64) -> anyhow::Result<()> {
     page.section("WordNet");
-    let words = WordNet::load()?;
-    let nouns: Vec<_> = words
-        .synsets()
-        .iter()
-        .filter(|synset| synset.pos == Pos::Noun)
-        .collect();
-    let upward = [Relation::Hypernym, Relation::MemberHolonym, Relation::PartHolonym];
-    let downward = [Relation::Hyponym, Relation::MemberMeronym, Relation::PartMeronym];
-    let (mut facts, mut held_out) = (Vec::new(), Vec::new());
-    for synset in &nouns {
-        for (relation, (&up, &down)) in (0..).zip(upward.iter().zip(&downward)) {
-            let above = words
-                .related(synset.id, up)
-                .iter()
-                .map(|&other| Triple::new(synset.id, relation, other));
-            if synset.id % 100 == 7 {
-                held_out.extend(above);
-            } else {
-                facts.extend(above);
-            }
-            facts.extend(
-                words
-                    .related(synset.id, down)
-                    .iter()
-                    .map(|&other| Triple::new(synset.id, 3 + relation, other)),
-            );
-        }
-    }
-    let names = || nouns.iter().map(|synset| (synset.lemmas[0].clone(), "noun"));
-    let relations = ["hypernym", "member of", "part of", "hyponym", "has member", "has part"];
-    let train = KnowledgeGraph::new(names(), relations, facts.iter().copied())?;
-    let known = KnowledgeGraph::new(names(), relations, facts.iter().chain(&held_out).copied())?;
+    let NounFacts { train, known, held_out } = noun_facts()?;
     let mut table = Table::new(["model", "MRR", "hits at 10"]);
     for (scorer, margin) in [(TRANSE, 1.0), (Scorer::RotatE, 4.0)] {
         let mut model = KgModel::new(&train, scorer, 32, seed)?;
@@ -256,12 +225,9 @@ fn wordnet(page: &mut eas_report::Listing, seed: u64) -> anyhow::Result<()> {
         })?;
         let ranks = RankSummary::of(&tail_ranks(&model, &known, &held_out, Candidates::All, true)?)?;
         table.row([scorer.name().into(), num(ranks.mrr, 3), pct(ranks.hits_at_10, 1)]);
-        page.claim(format!(
-            "{} finds held-out facts among {} nouns (MRR)",
-            scorer.name(),
-            nouns.len()
-        ))
-        .at_least(ranks.mrr, 0.02);
+        let (name, nouns) = (scorer.name(), train.entities());
+        page.claim(format!("{name} finds held-out facts among {nouns} nouns (MRR)"))
+            .at_least(ranks.mrr, 0.02);
     }
     page.table("Held-out facts above a noun", &table);
     Ok(())

@@ -2,28 +2,17 @@
 //!
 //! cargo run --release --example trimodal_cross_search
 
-use candle_core::{Device, Tensor};
-use eas_data::synth::trimodal::{LARGE, SAMPLE_RATE, SMALL, TrimodalItem, TrimodalWorld};
-use eas_losses::info_nce;
-use eas_nn::encoders::{ConvImage, Encoder, MeanTokens, Mlp, hashed_tokens};
-use eas_nn::layers::ImageShape;
-use eas_nn::params::Parameters;
-use eas_nn::train::Training;
+use candle_core::Device;
+use ch14_semantic_search::trimodal::{BUCKETS, Encoders, Scaling, concept_cosines};
+use eas_data::synth::trimodal::{LARGE, SMALL, TrimodalItem};
+use eas_nn::encoders::{Encoder, hashed_tokens};
 use eas_report::{Cell, Chart, Table, num};
 use eas_retrieval::multimodal::{Calibration, CrossModalIndex, Modality, MultiModalQuery};
 use eas_tensor::Matrix;
-use eas_tensor::kernels::{dot, dot_rows};
-use eas_tensor::signal::LogMel;
+use eas_tensor::kernels::dot_rows;
 use eas_tensor::topk::top_k;
 
-const BUCKETS: usize = 2_048;
 const MODALITIES: [&str; 3] = ["text", "image", "sound"];
-const FRONT_END: LogMel = LogMel {
-    sample_rate: SAMPLE_RATE,
-    n_fft: 256,
-    hop: 128,
-    bands: 40,
-};
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
@@ -183,18 +172,7 @@ fn main() -> anyhow::Result<()> {
         .map(|c| world.words(c / world.variety, c % world.variety))
         .map(|(shape, colour)| format!("{colour} {shape}"))
         .collect();
-    let mean = |vectors: &Matrix, concept: usize| -> Vec<f32> {
-        let rows = concept * per_concept..(concept + 1) * per_concept;
-        (0..vectors.dim())
-            .map(|d| rows.clone().map(|i| vectors.row(i)[d]).sum::<f32>() / per_concept as f32)
-            .collect()
-    };
-    let cosines = |to: usize| -> Vec<Vec<f64>> {
-        let columns: Vec<Vec<f32>> = (0..labels.len()).map(|c| mean(&trained[to], c)).collect();
-        let rows = (0..labels.len()).map(|c| mean(&trained[0], c));
-        rows.map(|row| columns.iter().map(|column| f64::from(dot(&row, column))).collect())
-            .collect()
-    };
+    let cosines = |to: usize| concept_cosines(&trained[0], &trained[to], labels.len());
     page.chart(
         "text_image.svg",
         &Chart::heat_map("Captions (rows) and pictures (columns)", &labels, &labels, cosines(1)),
@@ -238,100 +216,4 @@ fn main() -> anyhow::Result<()> {
     page.claim("the same seed gives the same vectors")
         .equals(again(seed)? == again(seed)?, true);
     page.finish()
-}
-
-/// The model inputs of some items: token ids, pixels, sound features.
-type Inputs = [Tensor; 3];
-
-struct Encoders {
-    params: Parameters,
-    text: MeanTokens,
-    image: ConvImage,
-    sound: Mlp,
-}
-
-impl Encoders {
-    fn new(world: TrimodalWorld, seed: u64) -> anyhow::Result<Self> {
-        let mut params = Parameters::new(seed, &Device::Cpu);
-        let picture = ImageShape {
-            height: world.side,
-            width: world.side,
-            channels: 3,
-        };
-        let text = MeanTokens::new(&mut params, "text", BUCKETS, 64, 32)?;
-        let image = ConvImage::new(&mut params, "image", picture, [12, 32], 32)?;
-        let sound = Mlp::new(&mut params, "sound", 2 * FRONT_END.bands, 128, 32)?;
-        Ok(Self {
-            params,
-            text,
-            image,
-            sound,
-        })
-    }
-
-    /// InfoNCE between captions and pictures plus InfoNCE between pictures and sounds.
-    fn train(&self, inputs: &Inputs, epochs: usize, seed: u64) -> anyhow::Result<Vec<f64>> {
-        let run = Training {
-            epochs,
-            batch: 90,
-            learning_rate: 3e-3,
-            seed,
-        };
-        Ok(run.run(&self.params, inputs[0].dim(0)?, |batch| {
-            let rows = Tensor::new(batch, &Device::Cpu)?;
-            let text = self.text.forward(&inputs[0].index_select(&rows, 0)?)?;
-            let image = self.image.forward(&inputs[1].index_select(&rows, 0)?)?;
-            let sound = self.sound.forward(&inputs[2].index_select(&rows, 0)?)?;
-            Ok((info_nce(&text, &image, 0.1)? + info_nce(&image, &sound, 0.1)?)?)
-        })?)
-    }
-
-    fn encode(&self, inputs: &Inputs) -> anyhow::Result<[Matrix; 3]> {
-        Ok([
-            self.text.encode(&inputs[0])?,
-            self.image.encode(&inputs[1])?,
-            self.sound.encode(&inputs[2])?,
-        ])
-    }
-}
-
-/// Mean and deviation of each sound feature over the training set.
-struct Scaling {
-    mean: Vec<f32>,
-    deviation: Vec<f32>,
-}
-
-impl Scaling {
-    fn of(items: &[TrimodalItem]) -> anyhow::Result<Self> {
-        let n = items.len() as f32;
-        let (mut mean, mut square) = (vec![0.0; 2 * FRONT_END.bands], vec![0.0; 2 * FRONT_END.bands]);
-        for item in items {
-            for (i, x) in FRONT_END.features(&item.sound)?.iter().enumerate() {
-                mean[i] += x / n;
-                square[i] += x * x / n;
-            }
-        }
-        let spread = |(square, mean): (&f32, &f32)| (square - mean * mean).max(1e-6).sqrt();
-        let deviation = square.iter().zip(&mean).map(spread).collect();
-        Ok(Self { mean, deviation })
-    }
-
-    fn inputs(&self, items: &[TrimodalItem]) -> anyhow::Result<Inputs> {
-        let captions: Vec<&str> = items.iter().map(|item| item.caption.as_str()).collect();
-        let pixels: Vec<f32> = items
-            .iter()
-            .flat_map(|item| item.image.iter().map(|p| p - 0.5))
-            .collect();
-        let mut sounds = Vec::new();
-        for item in items {
-            let features = FRONT_END.features(&item.sound)?;
-            sounds.extend((0..features.len()).map(|i| (features[i] - self.mean[i]) / self.deviation[i]));
-        }
-        let (n, bands) = (items.len(), 2 * FRONT_END.bands);
-        Ok([
-            hashed_tokens(&captions, BUCKETS, &Device::Cpu)?,
-            Tensor::from_vec(pixels, (n, items[0].image.len() / 3, 3), &Device::Cpu)?,
-            Tensor::from_vec(sounds, (n, bands), &Device::Cpu)?,
-        ])
-    }
 }

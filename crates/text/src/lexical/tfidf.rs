@@ -193,22 +193,7 @@ fn count(config: &TfIdfConfig, text: &str) -> BTreeMap<String, u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The texts of the chapter's little catalogue, for which scikit-learn's numbers are known.
-    const CATALOGUE: [&str; 12] = [
-        "Ultra thin notebook computer with long battery life",
-        "Gaming laptop with dedicated graphics card",
-        "Spiral bound paper notebook with ruled pages",
-        "Lightweight athletic footwear for marathon training",
-        "Running shoes with a cushioned sole",
-        "Leather dress shoes for the office",
-        "Affordable airfare to Lisbon every weekend",
-        "Cheap flights from London to Rome",
-        "Flights of stairs fitted with a safety rail",
-        "Used automobile with low mileage",
-        "Electric car charging cable",
-        "Stainless steel kitchen knife set",
-    ];
+    use eas_data::fixtures::mini_catalogue;
 
     fn close(hits: &[Scored], expected: &[(usize, f32)]) {
         assert_eq!(hits.len(), expected.len(), "{hits:?}");
@@ -222,7 +207,7 @@ mod tests {
 
     #[test]
     fn values_of_scikit_learn() {
-        let model = TfIdf::fit(&CATALOGUE, TfIdfConfig::default()).unwrap();
+        let model = TfIdf::fit(mini_catalogue().documents, TfIdfConfig::default()).unwrap();
         assert_eq!((model.vocabulary().len(), model.documents().nnz()), (61, 71));
         for (term, idf) in [("laptop", 2.871_802), ("notebook", 2.466_337), ("with", 1.619_039)] {
             assert!((model.idf(term).unwrap() - idf).abs() < 1e-6, "{term}");
@@ -237,8 +222,9 @@ mod tests {
 
     #[test]
     fn search_is_the_cosine_with_every_document() {
-        let model = TfIdf::fit(&CATALOGUE, TfIdfConfig::default()).unwrap();
-        for query in CATALOGUE
+        let model = TfIdf::fit(mini_catalogue().documents, TfIdfConfig::default()).unwrap();
+        for &query in mini_catalogue()
+            .documents
             .iter()
             .chain(&["notebook with shoes for the car", "flights flights"])
         {
