@@ -1,8 +1,9 @@
-//! Ranking losses on pairs of scores: a true item's score and a false item's score, higher meaning better.
+//! Ranking losses: on pairs of a true and a false item's scores, and on one list with graded relevance. Higher scores are better.
 
 use candle_core::Tensor;
 
-use crate::{LossError, same_shape};
+use crate::ops::{constant, hinge, softplus, to_numbers, widen, zero_of};
+use crate::{LossError, one_a_row, same_shape};
 
 /// Margin ranking loss, the mean of `max(0, margin - positive + negative)` over pairs (Bordes et al. 2013, where the scores
 /// are negated distances).
@@ -10,13 +11,7 @@ use crate::{LossError, same_shape};
 /// `positive` and `negative` have shape `(pairs,)`; a pair that is apart by at least `margin` costs nothing.
 pub fn margin_ranking(positive: &Tensor, negative: &Tensor, margin: f64) -> Result<Tensor, LossError> {
     same_shape(positive, negative, 1)?;
-    if !(margin >= 0.0 && margin.is_finite()) {
-        return Err(LossError::Argument {
-            name: "margin",
-            got: margin,
-            expected: "finite and not negative",
-        });
-    }
+    crate::not_negative("margin", margin)?;
     Ok(((negative - positive)? + margin)?.relu()?.mean_all()?)
 }
 
@@ -29,9 +24,79 @@ pub fn logistic_ranking(positive: &Tensor, negative: &Tensor) -> Result<Tensor, 
     Ok((softplus(&positive.neg()?)? + softplus(negative)?)?.mean_all()?)
 }
 
-/// `ln(1 + exp(x))` without overflow: `max(x, 0) + ln(1 + exp(-|x|))`.
-fn softplus(x: &Tensor) -> Result<Tensor, LossError> {
-    Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?)
+/// Pairwise hinge on one list: the mean over ordered pairs with `y_i > y_j` of `max(0, 1 - (s_i - s_j))`.
+///
+/// `scores` has shape `(items,)`, `relevance` one grade an item. A list of equal grades costs 0 with a zero gradient.
+pub fn pairwise_hinge(scores: &Tensor, relevance: &[f64]) -> Result<Tensor, LossError> {
+    over_pairs(scores, relevance, |gaps| hinge(&(1.0 - gaps)?), |_, _| 1.0, true)
+}
+
+/// RankNet (Burges et al. 2005): the mean over ordered pairs with `y_i > y_j` of `ln(1 + exp(-(s_i - s_j)))`.
+pub fn ranknet(scores: &Tensor, relevance: &[f64]) -> Result<Tensor, LossError> {
+    over_pairs(scores, relevance, |gaps| softplus(&gaps.neg()?), |_, _| 1.0, true)
+}
+
+/// LambdaRank (Burges et al. 2007): RankNet's terms, summed, each weighted by how much exchanging the two items would change NDCG,
+/// `|(2^y_i - 2^y_j)(D_i - D_j)| / IDCG` with `D = 1 / log2(rank + 2)`, ranks from 0 by falling score (ties by position).
+///
+/// The weights carry no gradient.
+pub fn lambdarank(scores: &Tensor, relevance: &[f64]) -> Result<Tensor, LossError> {
+    let s = to_numbers(scores)?;
+    one_a_row("grades", relevance.len(), s.len())?;
+    let ranked = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&x, &y| values[y].total_cmp(&values[x]).then(x.cmp(&y)));
+        order
+    };
+    let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
+    let mut discounts = vec![0.0; s.len()];
+    for (rank, item) in ranked(&s).into_iter().enumerate() {
+        discounts[item] = discount(rank);
+    }
+    let best = ranked(relevance).into_iter().enumerate();
+    let ideal: f64 = best
+        .map(|(rank, item)| (relevance[item].exp2() - 1.0) * discount(rank))
+        .sum();
+    let weight = |i: usize, j: usize| {
+        let gain = relevance[i].exp2() - relevance[j].exp2();
+        (gain * (discounts[i] - discounts[j])).abs() / ideal
+    };
+    over_pairs(scores, relevance, |gaps| softplus(&gaps.neg()?), weight, false)
+}
+
+/// Weighted costs of the score gaps of all pairs `(i, j)` with `y_i > y_j`, averaged or summed.
+fn over_pairs(
+    scores: &Tensor,
+    relevance: &[f64],
+    cost: impl Fn(&Tensor) -> Result<Tensor, LossError>,
+    weight: impl Fn(usize, usize) -> f64,
+    average: bool,
+) -> Result<Tensor, LossError> {
+    let n = scores.dims1().map_err(|_| LossError::Operand {
+        what: "scores",
+        expected: "(items,)".to_owned(),
+        got: scores.dims().to_vec(),
+    })?;
+    one_a_row("grades", relevance.len(), n)?;
+    if n == 0 {
+        return Err(LossError::Empty(vec![0]));
+    }
+    let scores = widen(scores)?;
+    let pairs: Vec<(usize, usize)> = (0..n)
+        .flat_map(|i| (0..n).map(move |j| (i, j)))
+        .filter(|&(i, j)| relevance[i] > relevance[j])
+        .collect();
+    if pairs.is_empty() {
+        return zero_of(&scores);
+    }
+    let pick = |side: fn(&(usize, usize)) -> usize| {
+        let rows: Vec<u32> = pairs.iter().map(|pair| side(pair) as u32).collect();
+        scores.index_select(&Tensor::from_vec(rows, pairs.len(), scores.device())?, 0)
+    };
+    let gaps = (pick(|pair| pair.0)? - pick(|pair| pair.1)?)?;
+    let weights = pairs.iter().map(|&(i, j)| weight(i, j)).collect();
+    let costs = (cost(&gaps)? * constant(weights, &[pairs.len()], &scores)?)?;
+    Ok(if average { costs.mean_all()? } else { costs.sum_all()? })
 }
 
 #[cfg(test)]

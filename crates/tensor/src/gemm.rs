@@ -105,6 +105,33 @@ impl PackedMatrix {
         }
     }
 
+    /// Packs weights given as row-major `(inputs, outputs)`: the transpose of what [`new`](Self::new) takes.
+    ///
+    /// # Panics
+    ///
+    /// When `weights` doesn't hold `inputs * outputs` values.
+    pub fn from_transposed(weights: &[f32], inputs: usize, outputs: usize) -> Self {
+        assert_eq!(weights.len(), inputs * outputs, "weights of a product");
+        let panels = outputs.div_ceil(NR);
+        let mut values = vec![0.0; panels * NR * inputs];
+        let mut at = 0;
+        for depth in blocks(inputs) {
+            for from in (0..panels).map(|panel| panel * NR) {
+                let columns = (outputs - from).min(NR);
+                for input in depth.clone() {
+                    let row = &weights[input * outputs + from..][..columns];
+                    values[at..at + columns].copy_from_slice(row);
+                    at += NR;
+                }
+            }
+        }
+        Self {
+            outputs,
+            inputs,
+            values,
+        }
+    }
+
     /// Number of outputs: columns of the product.
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -385,6 +412,20 @@ mod portable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packing_the_transpose_is_packing_the_matrix() {
+        let mut rng = crate::rng::SplitMix64::new(5);
+        for (outputs, inputs) in [(1, 1), (16, 3), (17, 400), (33, 769)] {
+            let values = (0..outputs * inputs).map(|_| rng.normal() as f32).collect();
+            let matrix = Matrix::from_vec(outputs, inputs, values).unwrap();
+            let transposed: Vec<f32> = (0..inputs * outputs)
+                .map(|at| matrix.row(at % outputs)[at / outputs])
+                .collect();
+            let packed = PackedMatrix::from_transposed(&transposed, inputs, outputs);
+            assert_eq!(packed.values, PackedMatrix::new(&matrix).values);
+        }
+    }
     use crate::rng::SplitMix64;
 
     fn random(rows: usize, dim: usize, seed: u64) -> Matrix {

@@ -119,6 +119,15 @@ fn softmax_body<const FUSED: bool>(row: &mut [f32]) {
 }
 
 #[inline(always)]
+fn exp_body<const FUSED: bool>(row: &mut [f32], shift: f32, total: &mut f32) {
+    for x in row.iter_mut() {
+        let below = *x - shift;
+        *x = if below < -87.0 { 0.0 } else { exp::<FUSED>(below) };
+    }
+    *total = sum(row);
+}
+
+#[inline(always)]
 fn layer_norm_body<const FUSED: bool>(row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
     let count = row.len() as f32;
     let mean = sum(row) / count;
@@ -162,11 +171,20 @@ macro_rules! dispatch {
 }
 
 dispatch!(fn softmax_row(row: &mut [f32]) = softmax_body);
+dispatch!(fn exp_row(row: &mut [f32], shift: f32, total: &mut f32) = exp_body);
 dispatch!(fn layer_norm_row(row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) = layer_norm_body);
 
 /// Softmax of `row` in place: positive numbers that sum to 1; an empty row stays empty.
 pub fn softmax(row: &mut [f32]) {
     softmax_row(Simd::detect(), row);
+}
+
+/// Replaces each `x` of `row` by `exp(x - shift)` and returns their sum; `shift` must not be below any `x` by more
+/// than rounding. Below `shift - 87` the result is 0.
+pub fn exp_shifted(row: &mut [f32], shift: f32) -> f32 {
+    let mut total = 0.0;
+    exp_row(Simd::detect(), row, shift, &mut total);
+    total
 }
 
 /// Layer normalisation (Ba, Kiros and Hinton 2016) of each row of `gain.len()` values, in place.
@@ -314,6 +332,23 @@ mod tests {
             }
         }
         softmax(&mut []);
+    }
+
+    #[test]
+    fn shifted_exponentials_and_their_sum_equal_the_definition() {
+        let mut hidden = [f32::NEG_INFINITY, 0.0, -100.0];
+        assert_eq!(exp_shifted(&mut hidden, 0.0), 1.0);
+        assert_eq!(hidden, [0.0, 1.0, 0.0]);
+        for n in [0, 1, 7, 8, 100] {
+            let mut row = normals(n, 4);
+            let want: Vec<f64> = row.iter().map(|&x| (f64::from(x) - 9.0).exp()).collect();
+            let total = f64::from(exp_shifted(&mut row, 9.0));
+            let sum: f64 = want.iter().sum();
+            assert!((total - sum).abs() <= 1e-6 * sum, "{total} is not {sum}");
+            for (got, want) in row.iter().zip(want) {
+                assert!((f64::from(*got) - want).abs() <= 1e-6 * want);
+            }
+        }
     }
 
     #[test]
