@@ -1,3 +1,7 @@
 //! What several listings of chapter 3 share.
 
 #![forbid(unsafe_code)]
+
+pub mod consistency;
+pub mod coordination;
+pub mod replication;
