@@ -70,7 +70,9 @@ fn main() -> anyhow::Result<()> {
     }
     let summed: f64 = sketches.iter().map(HyperLogLog::estimate).sum();
     let mut union = sketches[0].clone();
-    sketches.iter().for_each(|sketch| union.merge(sketch));
+    for sketch in &sketches {
+        union.merge(sketch);
+    }
     // One side removes a tag while the other adds it again, then they meet.
     let mut here = OrSet::default();
     here.add(0, "winter sale");

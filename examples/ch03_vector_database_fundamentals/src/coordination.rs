@@ -78,7 +78,9 @@ pub fn gossip(seed: u64) -> Gossip {
     }
     let last = nodes.clone();
     for node in &mut nodes {
-        last.iter().for_each(|other| node.merge(other));
+        for other in &last {
+            node.merge(other);
+        }
     }
     Gossip {
         truth,
