@@ -4,6 +4,7 @@
 
 pub mod lessons;
 pub mod quality;
+pub mod sweep;
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;

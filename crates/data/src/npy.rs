@@ -24,9 +24,49 @@ pub fn write_f32(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), DataErro
     let path = path.as_ref();
     let write = || -> std::io::Result<()> {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-        file.write_all(&header(matrix))?;
+        file.write_all(&header("<f4", matrix.rows(), matrix.dim()))?;
         for value in matrix.as_slice() {
             file.write_all(&value.to_le_bytes())?;
+        }
+        file.flush()
+    };
+    write().map_err(|source| DataError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads a little-endian integer array (`int32`, `int64`, `uint32` or `uint64`) in C order, such as the ids of a ground truth: one
+/// `Vec` a row, and a one-dimensional array is one row. A negative value is an error.
+pub fn read_ids(path: impl AsRef<Path>) -> Result<Vec<Vec<u64>>, DataError> {
+    let path = path.as_ref();
+    let bytes = read(path)?;
+    parse_ids(&bytes).map_err(|problem| DataError::Format {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
+/// Writes rows of ids as a two-dimensional little-endian `int64` array; NumPy's default integer. The rows must be of one length and
+/// the ids below 2^63.
+pub fn write_ids(path: impl AsRef<Path>, rows: &[Vec<u64>]) -> Result<(), DataError> {
+    let path = path.as_ref();
+    let dim = rows.first().map_or(0, Vec::len);
+    let format = |problem| DataError::Format {
+        path: path.to_owned(),
+        problem,
+    };
+    if let Some((at, row)) = rows.iter().enumerate().find(|(_, row)| row.len() != dim) {
+        return Err(format(format!("row {at} has {} ids, the first has {dim}", row.len())));
+    }
+    if let Some(id) = rows.iter().flatten().find(|&&id| i64::try_from(id).is_err()) {
+        return Err(format(format!("id {id} is too large for int64")));
+    }
+    let write = || -> std::io::Result<()> {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        file.write_all(&header("<i8", rows.len(), dim))?;
+        for id in rows.iter().flatten() {
+            file.write_all(&id.to_le_bytes())?;
         }
         file.flush()
     };
@@ -47,12 +87,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
-fn header(matrix: &Matrix) -> Vec<u8> {
-    let mut text = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}",
-        matrix.rows(),
-        matrix.dim()
-    );
+fn header(descr: &str, rows: usize, dim: usize) -> Vec<u8> {
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     // The format wants the data to start at a multiple of 64 bytes, the header to end with a newline.
     let fixed = MAGIC.len() + 4;
     while !(fixed + text.len() + 1).is_multiple_of(64) {
@@ -66,7 +102,44 @@ fn header(matrix: &Matrix) -> Vec<u8> {
     out
 }
 
+/// What an `.npy` file holds: rows, columns, the elements' type as NumPy writes it, and their bytes.
+struct Parts<'a> {
+    rows: usize,
+    dim: usize,
+    descr: &'a str,
+    data: &'a [u8],
+}
+
 fn parse(bytes: &[u8]) -> Result<Matrix, String> {
+    let parts = parts(bytes, &["<f4", "<f8"])?;
+    let values = if parts.descr == "<f4" {
+        let (chunks, _) = parts.data.as_chunks::<4>();
+        chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+    } else {
+        let (chunks, _) = parts.data.as_chunks::<8>();
+        chunks.iter().map(|chunk| f64::from_le_bytes(*chunk) as f32).collect()
+    };
+    Matrix::from_vec(parts.rows, parts.dim, values).map_err(|error| error.to_string())
+}
+
+fn parse_ids(bytes: &[u8]) -> Result<Vec<Vec<u64>>, String> {
+    let parts = parts(bytes, &["<i4", "<i8", "<u4", "<u8"])?;
+    let signed = parts.descr.starts_with("<i");
+    let width = if parts.descr.ends_with('4') { 4 } else { 8 };
+    let mut values = Vec::with_capacity(parts.rows * parts.dim);
+    for (at, element) in parts.data.chunks_exact(width).enumerate() {
+        if signed && element[width - 1] > 127 {
+            return Err(format!("element {at} is negative, ids expected"));
+        }
+        values.push(element.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)));
+    }
+    Ok(match parts.dim {
+        0 => vec![Vec::new(); parts.rows],
+        dim => values.chunks(dim).map(<[u64]>::to_vec).collect(),
+    })
+}
+
+fn parts<'a>(bytes: &'a [u8], accepted: &[&'static str]) -> Result<Parts<'a>, String> {
     let rest = bytes
         .strip_prefix(MAGIC)
         .ok_or("not an npy file: the magic bytes are missing")?;
@@ -88,14 +161,11 @@ fn parse(bytes: &[u8]) -> Result<Matrix, String> {
         return Err("the array is in Fortran order, C order expected".to_owned());
     }
     let descr = value_of(head, "descr")?;
-    let size = match descr.get(1..4) {
-        Some("<f4") => 4,
-        Some("<f8") => 8,
-        _ => {
-            let kind = descr.split(',').next().unwrap_or("").trim();
-            return Err(format!("elements are {kind}, '<f4' or '<f8' expected"));
-        }
+    let Some(descr) = accepted.iter().find(|known| descr.get(1..4) == Some(**known)) else {
+        let kind = descr.split(',').next().unwrap_or("").trim();
+        return Err(format!("elements are {kind}, one of {accepted:?} expected"));
     };
+    let size = if descr.ends_with('4') { 4 } else { 8 };
     let (rows, dim) = shape(value_of(head, "shape")?)?;
     let expected = rows.checked_mul(dim).and_then(|n| n.checked_mul(size));
     if expected != Some(data.len()) {
@@ -104,14 +174,7 @@ fn parse(bytes: &[u8]) -> Result<Matrix, String> {
             data.len()
         ));
     }
-    let values = if size == 4 {
-        let (chunks, _) = data.as_chunks::<4>();
-        chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
-    } else {
-        let (chunks, _) = data.as_chunks::<8>();
-        chunks.iter().map(|chunk| f64::from_le_bytes(*chunk) as f32).collect()
-    };
-    Matrix::from_vec(rows, dim, values).map_err(|error| error.to_string())
+    Ok(Parts { rows, dim, descr, data })
 }
 
 /// What follows `'key':` in the header's dictionary.
@@ -185,6 +248,39 @@ mod tests {
             read_f32(folder.path().join("none")),
             Err(DataError::Io { .. })
         ));
+    }
+
+    #[test]
+    fn ids_are_written_and_read_in_each_width() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ids.npy");
+        let ids = vec![vec![3, 1 << 40], vec![0, i64::MAX as u64]];
+        write_ids(&path, &ids).unwrap();
+        assert_eq!(read_ids(&path).unwrap(), ids);
+        assert!(read_f32(&path).unwrap_err().to_string().contains("'<i8'"));
+        for (descr, negative) in [("<i4", true), ("<u4", false)] {
+            let mut bytes = header(descr, 1, 2);
+            bytes.extend(7u32.to_le_bytes());
+            bytes.extend(u32::MAX.to_le_bytes());
+            match parse_ids(&bytes) {
+                Ok(ids) => assert!(!negative && ids == [[7, u64::from(u32::MAX)]]),
+                Err(reason) => assert!(negative && reason.contains("element 1 is negative"), "{reason}"),
+            }
+        }
+        assert!(
+            write_ids(&path, &[vec![1], vec![]])
+                .unwrap_err()
+                .to_string()
+                .contains("row 1 has 0")
+        );
+        assert!(
+            write_ids(&path, &[vec![u64::MAX]])
+                .unwrap_err()
+                .to_string()
+                .contains("too large")
+        );
+        write_f32(&path, &Matrix::zeros(1, 1)).unwrap();
+        assert!(read_ids(&path).unwrap_err().to_string().contains("'<f4'"));
     }
 
     #[test]
