@@ -36,7 +36,7 @@ pub use cell::{Cell, Number, duration, money, num, pct, sci};
 pub use chart::Chart;
 pub use claim::Claim;
 pub use error::ReportError;
-pub use listing::{DeviceChoice, EncoderChoice, Listing};
+pub use listing::{BackendChoice, DeviceChoice, EncoderChoice, Listing};
 pub use progress::Progress;
 pub use record::{ClaimRecord, ClaimValue, Difference, Machine, Record, TableRecord};
 pub use table::Table;

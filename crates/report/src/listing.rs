@@ -31,6 +31,9 @@ struct Flags {
     /// Sentence encoder: the bundled static one, or MiniLM (see scripts/fetch_models.sh)
     #[arg(long, value_enum, default_value_t)]
     encoder: EncoderChoice,
+    /// Engine that holds the vectors: this library, or a Milvus server (see scripts/milvus.sh)
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -38,7 +41,7 @@ struct Flags {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Rewrite the committed output under expected/
-    #[arg(long, conflicts_with_all = ["seed", "full", "device"])]
+    #[arg(long, conflicts_with_all = ["seed", "full", "device", "backend"])]
     bless: bool,
 }
 
@@ -59,6 +62,26 @@ impl EncoderChoice {
         match self {
             Self::Static => "static",
             Self::MiniLm => "minilm",
+        }
+    }
+}
+
+/// The engine asked for with `--backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The indexes of `eas-ann`, in this process.
+    #[default]
+    Own,
+    /// A Milvus server, in a build with the feature `milvus`.
+    Milvus,
+}
+
+impl BackendChoice {
+    /// `own` or `milvus`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Milvus => "milvus",
         }
     }
 }
@@ -93,6 +116,7 @@ struct Asked {
     size: Flag<bool>,
     device: Flag<bool>,
     encoder: Flag<bool>,
+    backend: Flag<bool>,
 }
 
 /// The run of one listing: takes the flags, prints what is shown, collects the claims.
@@ -201,6 +225,12 @@ impl Listing {
     pub fn device(&self) -> DeviceChoice {
         self.asked.device.set(true);
         self.flags.device
+    }
+
+    /// The engine asked for.
+    pub fn backend(&self) -> BackendChoice {
+        self.asked.backend.set(true);
+        self.flags.backend
     }
 
     /// The folder for charts and other files of this run, created when missing.
@@ -366,6 +396,11 @@ impl Listing {
                 "--encoder",
                 "it encodes no text",
             ),
+            (
+                self.flags.backend != BackendChoice::Own && !self.asked.backend.get(),
+                "--backend",
+                "it has no part that another engine could do",
+            ),
         ];
         for (_, flag, reason) in unused.iter().filter(|(unused, ..)| *unused) {
             eprintln!("Note: {flag} changes nothing in this listing: {reason}.");
@@ -519,8 +554,11 @@ mod tests {
             (plain.encoder(), plain.device()),
             (EncoderChoice::Static, DeviceChoice::Cpu)
         );
-        let (set, _) = page(&["--seed", "9", "--full", "--encoder", "minilm", "--device", "cuda"]);
+        assert_eq!(plain.backend(), BackendChoice::Own);
+        let flags = "--seed 9 --full --encoder minilm --device cuda --backend milvus";
+        let (set, _) = page(&flags.split(' ').collect::<Vec<_>>());
         assert_eq!((set.seed(), set.seed_or(7), set.size(1, 2)), (9, 9, 2));
+        assert_eq!(set.backend().name(), "milvus");
         assert_eq!((set.encoder().name(), set.device().name()), ("minilm", "cuda"));
     }
 
@@ -531,6 +569,7 @@ mod tests {
             &["--seed", "x"],
             &["--encoder", "bert"],
             &["--bless", "--seed", "1"],
+            &["--bless", "--backend", "milvus"],
         ] {
             assert!(
                 matches!(open(Path::new("."), arguments).0, Err(Refusal::Usage(_))),
