@@ -71,4 +71,14 @@ pub enum AnnError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An engine outside this library refused, or its server doesn't answer.
+    #[error("{backend} ({at}): {reason}")]
+    Backend {
+        /// The engine.
+        backend: &'static str,
+        /// Which server and collection, or which index.
+        at: String,
+        /// What was tried, and what came of it.
+        reason: String,
+    },
 }

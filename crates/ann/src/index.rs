@@ -171,11 +171,7 @@ pub trait VectorIndex: Send + Sync {
     /// Returns how many present vectors were replaced.
     fn upsert(&mut self, ids: &[u64], vectors: &Matrix) -> Result<usize, AnnError> {
         check_rows(self.dim(), ids, vectors)?;
-        let mut last_row: Vec<(u64, usize)> = ids.iter().copied().zip(0..).collect();
-        last_row.sort_unstable_by_key(|&(id, row)| (id, std::cmp::Reverse(row)));
-        last_row.dedup_by_key(|&mut (id, _)| id);
-        last_row.sort_unstable_by_key(|&(_, row)| row);
-        let (ids, rows): (Vec<u64>, Vec<usize>) = last_row.into_iter().unzip();
+        let (ids, rows) = last_rows(ids);
         let replaced = self.remove(&ids)?;
         self.add(&ids, &vectors.select(&rows))?;
         Ok(replaced)
@@ -285,6 +281,15 @@ pub(crate) fn check_rows(dim: usize, ids: &[u64], vectors: &Matrix) -> Result<()
         });
     }
     check_queries(dim, vectors)
+}
+
+/// Each id once, with the last row it stands in, in the order of these rows.
+pub(crate) fn last_rows(ids: &[u64]) -> (Vec<u64>, Vec<usize>) {
+    let mut last_row: Vec<(u64, usize)> = ids.iter().copied().zip(0..).collect();
+    last_row.sort_unstable_by_key(|&(id, row)| (id, std::cmp::Reverse(row)));
+    last_row.dedup_by_key(|&mut (id, _)| id);
+    last_row.sort_unstable_by_key(|&(_, row)| row);
+    last_row.into_iter().unzip()
 }
 
 /// The first id of `ids` that `present` knows or that came before in `ids` is refused.

@@ -22,6 +22,8 @@ pub(crate) mod file;
 pub mod flat;
 pub mod hnsw;
 pub mod index;
+#[cfg(feature = "milvus")]
+pub mod milvus;
 pub mod sharded;
 
 pub use error::AnnError;
