@@ -6,6 +6,7 @@ pub mod code;
 pub mod distill;
 pub mod encoder;
 pub mod error;
+pub mod glosses;
 pub mod hash;
 pub mod lexical;
 pub mod minhash;

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use ch01_foundations::glosses::gloss_vectors;
 use eas_ann::{FlatIndex, Hit, Hnsw, HnswConfig, IndexKind, Metric, OnMissing, ShardedIndex, VectorIndex, recall};
 use eas_report::{Table, duration, num, pct};
 use eas_tensor::Matrix;
+use eas_text::glosses::gloss_vectors;
 
 const SHARDS: usize = 8;
 const REPLICAS: usize = 3;

@@ -2,12 +2,12 @@
 //!
 //! cargo run --release --example trillion_row_storage_cost
 
-use ch01_foundations::glosses::gloss_vectors;
 use eas_ann::{FlatIndex, Hnsw, HnswConfig, Metric, VectorIndex, recall};
 use eas_plan::scale::{EntityGroup, StorageCostModel, entity_inventory, hnsw_link_bytes};
 use eas_report::{Chart, Table, money, num, pct};
 use eas_tensor::Matrix;
 use eas_tensor::quant::{Binary, Codec, F16, Int8, Pq, PqConfig};
+use eas_text::glosses::gloss_vectors;
 
 const K: usize = 10;
 

@@ -4,4 +4,3 @@
 
 pub mod autoencoder;
 pub mod cases;
-pub mod glosses;
