@@ -1,5 +1,5 @@
 //! Latency of a query that fans out to many shards and waits for the slowest (Dean and Barroso, "The Tail at Scale",
-//! CACM 2013).
+//! CACM 2013), and of one that passes through stages, one after the other.
 
 use eas_tensor::rng::SplitMix64;
 use eas_tensor::special::{normal_cdf, normal_quantile};
@@ -161,6 +161,94 @@ impl FanOut {
     }
 }
 
+/// A query's stages, one after the other, each with the 99th percentile that it may take, and a reserve on top.
+///
+/// The 99th percentile of the whole isn't the sum of the stages': independent stages are rarely slow together.
+///
+/// ```
+/// use eas_plan::latency::LatencyBudget;
+///
+/// let budget = LatencyBudget::new(&[("network", 20.0), ("search", 50.0)], 10.0)?;
+/// assert_eq!(budget.total(), 80.0);
+/// let totals = budget.simulate(0.25, 10_000, 1)?;
+/// assert!(totals[9_900] < 70.0);
+/// # Ok::<(), eas_plan::PlanError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencyBudget {
+    /// Name and p99 in milliseconds.
+    stages: Vec<(&'static str, f64)>,
+    buffer_ms: f64,
+}
+
+impl LatencyBudget {
+    /// A budget of stages, each a name and a p99 above zero, and a reserve of `buffer_ms >= 0`.
+    pub fn new(stages: &[(&'static str, f64)], buffer_ms: f64) -> Result<Self, PlanError> {
+        if stages.is_empty() {
+            return Err(PlanError::Missing("a stage"));
+        }
+        for &(name, p99) in stages {
+            positive(name, p99)?;
+        }
+        non_negative("buffer", buffer_ms)?;
+        Ok(Self {
+            stages: stages.to_vec(),
+            buffer_ms,
+        })
+    }
+
+    /// 100 ms: network 20, parsing 1, search 50, filter 10, merge 5, serialization 5, and 9 in reserve.
+    pub fn hundred_ms() -> Self {
+        Self {
+            stages: vec![
+                ("network", 20.0),
+                ("parse", 1.0),
+                ("search", 50.0),
+                ("filter", 10.0),
+                ("merge", 5.0),
+                ("serialize", 5.0),
+            ],
+            buffer_ms: 9.0,
+        }
+    }
+
+    /// Name and p99 of each stage.
+    pub fn stages(&self) -> &[(&'static str, f64)] {
+        &self.stages
+    }
+
+    /// The reserve.
+    pub fn buffer_ms(&self) -> f64 {
+        self.buffer_ms
+    }
+
+    /// The stages' p99 added up, without the reserve.
+    pub fn sum_of_p99s(&self) -> f64 {
+        self.stages.iter().map(|stage| stage.1).sum()
+    }
+
+    /// The stages' p99 added up, and the reserve.
+    pub fn total(&self) -> f64 {
+        self.sum_of_p99s() + self.buffer_ms
+    }
+
+    /// Whole latencies of `n` queries, ascending, without the reserve: independent lognormal stages whose medians are `p50_share`
+    /// of their p99.
+    pub fn simulate(&self, p50_share: f64, n: usize, seed: u64) -> Result<Vec<f64>, PlanError> {
+        let stages = self
+            .stages
+            .iter()
+            .map(|&(_, p99)| LogNormal::from_p50_p99(p50_share * p99, p99))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut rng = SplitMix64::new(seed);
+        let mut totals: Vec<f64> = (0..n)
+            .map(|_| stages.iter().map(|stage| stage.sample(&mut rng)).sum())
+            .collect();
+        totals.sort_by(f64::total_cmp);
+        Ok(totals)
+    }
+}
+
 fn check_probability(name: &'static str, value: f64) -> Result<(), PlanError> {
     positive(name, value)?;
     if value >= 1.0 {
@@ -217,7 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn the_p99_of_a_sum_is_below_the_sum_of_the_p99s() {
+        let budget = LatencyBudget::hundred_ms();
+        assert_eq!((budget.sum_of_p99s(), budget.total()), (91.0, 100.0));
+        let totals = budget.simulate(0.25, 200_000, 42).unwrap();
+        // 63.77 by convolution of the six densities on a grid of 0.01 ms, in NumPy.
+        assert!((totals[198_000] - 63.77).abs() < 0.7, "{}", totals[198_000]);
+        // With one stage the two are the same.
+        let one = LatencyBudget::new(&[("search", 50.0)], 0.0).unwrap();
+        let p99 = one.simulate(0.25, 200_000, 1).unwrap()[198_000];
+        assert!((p99 - 50.0).abs() < 1.0, "{p99}");
+    }
+
+    #[test]
     fn impossible_latencies_are_refused() {
+        assert!(LatencyBudget::new(&[], 0.0).is_err());
+        assert!(LatencyBudget::new(&[("parse", 0.0)], 0.0).is_err());
+        assert!(LatencyBudget::new(&[("parse", 1.0)], -1.0).is_err());
+        assert!(LatencyBudget::hundred_ms().simulate(1.5, 10, 1).is_err());
         assert!(LogNormal::from_p50_p99(0.0, 1.0).is_err());
         assert!(LogNormal::from_p50_p99(50.0, 40.0).is_err());
         assert!(LogNormal::from_p50_p99(f64::NAN, 40.0).is_err());

@@ -1,5 +1,5 @@
-//! Money and planning models, as pure functions of f64: present value, the return of four kinds of benefit, storage and
-//! latency budgets.
+//! Money and planning models, as pure functions of f64: present value, the return of four kinds of benefit, storage,
+//! clusters and regions, latency budgets, limits of a machine.
 //!
 //! ```
 //! use eas_plan::finance::{Payback, npv, payback};
@@ -14,11 +14,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod error;
 pub mod finance;
+pub mod global;
 pub mod latency;
 pub mod risk;
 pub mod roi;
+pub mod roofline;
 pub mod scale;
 pub mod sensitivity;
 

@@ -1,6 +1,8 @@
-//! Sizes and prices of very large collections: storage, index links, what there is to index, what a shard must hold.
+//! Sizes and prices of very large collections: storage, index links, what there is to index, what a shard must hold, how long a
+//! scan or a build takes.
 //!
-//! Units are decimal: 1 GB is 1e9 bytes, 1 PB is 1e15 bytes.
+//! Units are decimal (1 GB is 1e9 bytes, 1 PB is 1e15 bytes) unless a name says GiB, TiB or PiB (2^30, 2^40, 2^50 bytes). A year has
+//! 365 days, a month 720 hours.
 
 use crate::PlanError;
 use crate::error::positive;
@@ -8,6 +10,13 @@ use crate::sensitivity::{Swing, one_at_a_time};
 
 const BYTES_PER_GB: f64 = 1e9;
 const BYTES_PER_PB: f64 = 1e15;
+/// Bytes of a TiB.
+pub const TIB: f64 = (1u64 << 40) as f64;
+const PIB: f64 = (1u64 << 50) as f64;
+/// Hours of a month of 30 days.
+pub const HOURS_A_MONTH: f64 = 720.0;
+const SECONDS_A_DAY: f64 = 86_400.0;
+const SECONDS_A_YEAR: f64 = 365.0 * SECONDS_A_DAY;
 
 /// What it costs to keep vectors, from rows to dollars a year. Storage only: no compute, replicas or requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -186,12 +195,214 @@ pub fn shard_budget(rows: u64, bytes_per_row: u64, shards: u64, searched: u64) -
     })
 }
 
+/// What one exact search costs that compares the query with every row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScanCost {
+    /// Rows compared.
+    pub rows: u64,
+    /// Values a row, one multiplication each.
+    pub dim: u32,
+    /// Multiplications a second.
+    pub ops_per_second: f64,
+}
+
+impl ScanCost {
+    /// Multiplications, exact.
+    pub fn operations(&self) -> u128 {
+        u128::from(self.rows) * u128::from(self.dim)
+    }
+
+    /// Seconds a search.
+    pub fn seconds(&self) -> Result<f64, PlanError> {
+        Ok(self.operations() as f64 / positive("operations a second", self.ops_per_second)?)
+    }
+
+    /// Years a search.
+    pub fn years(&self) -> Result<f64, PlanError> {
+        Ok(self.seconds()? / SECONDS_A_YEAR)
+    }
+}
+
+/// Levels of a search tree of `rows` keys whose nodes have up to `fanout` children: the least `h` with `fanout^h >= rows`, found in
+/// integers. 0 for no rows or a single one.
+pub fn tree_levels(rows: u64, fanout: u64) -> Result<u32, PlanError> {
+    if fanout < 2 {
+        return Err(PlanError::OutOfRange {
+            name: "fanout",
+            value: fanout as f64,
+            expected: "at least 2",
+        });
+    }
+    let (mut levels, mut reach) = (0, 1u128);
+    while reach < u128::from(rows) {
+        reach *= u128::from(fanout);
+        levels += 1;
+    }
+    Ok(levels)
+}
+
+/// A collection that is served from memory, and the machines to hold it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ServingMemory {
+    /// Vectors.
+    pub rows: u64,
+    /// Values a vector, of 4 bytes.
+    pub dim: u32,
+    /// Bytes with the index over bytes of vectors.
+    pub index_factor: f64,
+    /// Memory of a machine, in TiB.
+    pub ram_tib: f64,
+    /// Dollars a machine and hour.
+    pub usd_hour: f64,
+}
+
+impl Default for ServingMemory {
+    /// 256 trillion vectors of 768 values, half as much again for the index, machines of 1 TiB at $8.064 an hour.
+    fn default() -> Self {
+        Self {
+            rows: 256_000_000_000_000,
+            dim: 768,
+            index_factor: 1.5,
+            ram_tib: 1.0,
+            usd_hour: 8.064,
+        }
+    }
+}
+
+/// What [`ServingMemory::evaluate`] computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryBill {
+    /// Bytes of the vectors, exact.
+    pub raw_bytes: u128,
+    /// The same in PiB.
+    pub raw_pib: f64,
+    /// Bytes with the index, in PiB.
+    pub indexed_pib: f64,
+    /// Bytes with the index, in PB.
+    pub indexed_pb: f64,
+    /// Machines that the bytes fill, not rounded.
+    pub machines_exact: f64,
+    /// Machines to rent: the same rounded up.
+    pub machines: u64,
+    /// Dollars a month for [`Self::machines_exact`].
+    pub monthly: f64,
+}
+
+impl ServingMemory {
+    /// The bill, step by step.
+    pub fn evaluate(&self) -> Result<MemoryBill, PlanError> {
+        let raw_bytes = u128::from(self.rows) * u128::from(self.dim) * 4;
+        let indexed = raw_bytes as f64 * positive("index factor", self.index_factor)?;
+        let machines_exact = indexed / TIB / positive("memory of a machine", self.ram_tib)?;
+        Ok(MemoryBill {
+            raw_bytes,
+            raw_pib: raw_bytes as f64 / PIB,
+            indexed_pib: indexed / PIB,
+            indexed_pb: indexed / BYTES_PER_PB,
+            machines_exact,
+            machines: machines_exact.ceil() as u64,
+            monthly: machines_exact * positive("price of a machine", self.usd_hour)? * HOURS_A_MONTH,
+        })
+    }
+}
+
+/// How long it takes to build an index.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BuildTime {
+    /// Seconds on one machine.
+    pub seconds: f64,
+    /// The same in years.
+    pub years: f64,
+    /// Days on all machines, when the work divides without loss.
+    pub days_on_all: f64,
+}
+
+impl BuildTime {
+    /// Every insertion costs the same `us_per_vector` microseconds.
+    pub fn linear(rows: u64, us_per_vector: f64, machines: u32) -> Result<Self, PlanError> {
+        let seconds = rows as f64 * positive("microseconds a vector", us_per_vector)? / 1e6;
+        Ok(Self {
+            seconds,
+            years: seconds / SECONDS_A_YEAR,
+            days_on_all: seconds / positive("machines", f64::from(machines))? / SECONDS_A_DAY,
+        })
+    }
+
+    /// An insertion searches what is there, so its cost grows with the logarithm of the size: `us_per_vector` is what it was
+    /// in a graph of `measured_rows`, and `ln rows / ln measured_rows` times that here. The whole is of order `N log N`.
+    pub fn n_log_n(rows: u64, us_per_vector: f64, measured_rows: u64, machines: u32) -> Result<Self, PlanError> {
+        let measured = positive("ln of the measured rows", (measured_rows as f64).ln())?;
+        let growth = positive("ln rows", (rows as f64).ln())? / measured;
+        Self::linear(rows, us_per_vector * growth, machines)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use approx::assert_relative_eq;
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn one_scan_of_256_trillion_rows() {
+        let scan = ScanCost {
+            rows: 256_000_000_000_000,
+            dim: 768,
+            ops_per_second: 1e9,
+        };
+        assert_eq!(scan.operations(), 196_608_000_000_000_000);
+        assert_relative_eq!(scan.years().unwrap(), 6.234_399, epsilon = 1e-6);
+        assert!(
+            ScanCost {
+                ops_per_second: 0.0,
+                ..scan
+            }
+            .seconds()
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn tree_levels_are_exact_at_the_powers() {
+        assert_eq!(tree_levels(256_000_000_000_000, 500).unwrap(), 6);
+        for (rows, levels) in [(0, 0), (1, 0), (2, 1), (10, 1), (11, 2), (1_000, 3), (1_001, 4)] {
+            assert_eq!(tree_levels(rows, 10).unwrap(), levels, "{rows}");
+        }
+        assert_eq!(tree_levels(u64::MAX, 2).unwrap(), 64);
+        assert!(tree_levels(10, 1).is_err());
+    }
+
+    #[test]
+    fn memory_and_build_time_of_256_trillion_vectors() {
+        let bill = ServingMemory::default().evaluate().unwrap();
+        assert_relative_eq!(bill.raw_pib, 698.491_932, epsilon = 2e-6);
+        assert_relative_eq!(bill.indexed_pib, 1_047.737_896, epsilon = 1e-6);
+        assert_relative_eq!(bill.indexed_pb, 1_179.648, epsilon = 1e-9);
+        assert_relative_eq!(bill.machines_exact, 1_072_883.605_957, epsilon = 1e-6);
+        assert_eq!(bill.machines, 1_072_884);
+        assert_relative_eq!(bill.monthly, 6_229_248_046.875, epsilon = 1e-3);
+        let build = BuildTime::linear(256_000_000_000_000, 100.0, 10_000).unwrap();
+        assert_relative_eq!(build.seconds, 25_600_000_000.0, epsilon = 1e-3);
+        assert_relative_eq!(build.years, 811.770_675, epsilon = 1e-6);
+        assert_relative_eq!(build.days_on_all, 29.629_630, epsilon = 1e-6);
+        // ln 256e12 / ln 1e6 = 2.4 times as long.
+        let grown = BuildTime::n_log_n(256_000_000_000_000, 100.0, 1_000_000, 10_000).unwrap();
+        assert_relative_eq!(grown.seconds / build.seconds, 2.401_373, epsilon = 1e-5);
+        assert!(BuildTime::linear(1, 100.0, 0).is_err());
+        assert!(BuildTime::n_log_n(100, 1.0, 1, 1).is_err());
+        let no_ram = ServingMemory {
+            ram_tib: 0.0,
+            ..ServingMemory::default()
+        };
+        assert!(
+            no_ram
+                .evaluate()
+                .unwrap_err()
+                .to_string()
+                .contains("memory of a machine is 0")
+        );
+    }
 
     #[test]
     fn the_bill_of_256_trillion_rows() {
