@@ -240,6 +240,8 @@ pub struct Covered {
     pub hits: Vec<Hit>,
     /// Vectors on the shards that answered over all vectors; 1 when all answered, and for an empty index.
     pub coverage: f64,
+    /// Shards that were asked: one replica of each.
+    pub shards: usize,
 }
 
 /// One index over several shards with replicas.
@@ -346,6 +348,7 @@ impl ShardedIndex {
             } else {
                 answered as f64 / self.len() as f64
             },
+            shards: lists.len(),
         })
     }
 

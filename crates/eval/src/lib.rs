@@ -9,7 +9,9 @@ pub mod clustering;
 pub mod correlation;
 mod error;
 pub mod fit;
+pub mod geometry;
 pub mod rag;
+pub mod recall;
 pub mod retrieval;
 pub mod separation;
 

@@ -21,4 +21,4 @@ pub mod topk;
 pub mod transformer;
 
 pub use matrix::{Matrix, TensorError};
-pub use topk::{Scored, TopK, top_k};
+pub use topk::{Scored, TopK, nearest_rows, top_k};

@@ -4,6 +4,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use rayon::prelude::*;
+
+use crate::kernels::squared_l2;
+use crate::{Matrix, TensorError};
+
 /// An item and its score. The greater of two is the one that ranks first, so sorting in descending order ranks.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored {
@@ -126,6 +131,52 @@ pub fn top_k(scores: &[f32], k: usize) -> Vec<Scored> {
     best.into_sorted_vec()
 }
 
+/// Rows that a thread of [`nearest_rows`] compares before it takes the next ones.
+const ROWS_A_JOB: usize = 1_024;
+
+/// What [`nearest_rows`] found, and what it did for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NearestRows {
+    /// The nearest rows, nearest first, equal distances by lower row. A score is the negated squared Euclidean distance.
+    pub best: Vec<Scored>,
+    /// Distances computed.
+    pub distances: usize,
+}
+
+/// The `k` rows nearest to `query`, by comparing it with every one; of the distances each thread keeps `k`. All threads of the pool share
+/// the work, and their number doesn't show in the result.
+pub fn nearest_rows(query: &[f32], rows: &Matrix, k: usize) -> Result<NearestRows, TensorError> {
+    if rows.rows() > 0 && query.len() != rows.dim() {
+        return Err(TensorError::Dimension {
+            expected: rows.dim(),
+            got: query.len(),
+        });
+    }
+    let jobs: Vec<(Vec<Scored>, usize)> = (0..rows.rows().div_ceil(ROWS_A_JOB))
+        .into_par_iter()
+        .map(|job| {
+            let first = job * ROWS_A_JOB;
+            let (mut best, mut distances) = (TopK::new(k), 0);
+            for row in first..rows.rows().min(first + ROWS_A_JOB) {
+                best.push(row, -squared_l2(query, rows.row(row)));
+                distances += 1;
+            }
+            (best.into_sorted_vec(), distances)
+        })
+        .collect();
+    let (mut best, mut distances) = (TopK::new(k), 0);
+    for (items, computed) in jobs {
+        for item in items {
+            best.push(item.id, item.score);
+        }
+        distances += computed;
+    }
+    Ok(NearestRows {
+        best: best.into_sorted_vec(),
+        distances,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +214,28 @@ mod tests {
         let mut none = TopK::new(0);
         assert!(!none.push(0, 1.0));
         assert_eq!((none.len(), none.is_empty(), none.worst()), (0, true, None));
+    }
+
+    #[test]
+    fn nearest_rows_equal_a_full_sort_with_ties_by_row() {
+        // Values from a few integers, so that many distances are equal.
+        let mut rng = crate::rng::SplitMix64::new(4);
+        let values = (0..3_000 * 3).map(|_| rng.below(4) as f32).collect();
+        let rows = Matrix::from_vec(3_000, 3, values).unwrap();
+        let query = [1.0, 2.0, 0.0];
+        let mut all: Vec<(i64, usize)> = rows
+            .iter_rows()
+            .map(|row| row.iter().zip(query).map(|(a, b)| ((a - b) * (a - b)) as i64).sum())
+            .zip(0..)
+            .collect();
+        all.sort_unstable();
+        for k in [0, 1, 100, 2_999, 5_000] {
+            let expected: Vec<usize> = all.iter().take(k).map(|item| item.1).collect();
+            let found = nearest_rows(&query, &rows, k).unwrap();
+            assert_eq!((ids(&found.best), found.distances), (expected, 3_000));
+        }
+        assert!(nearest_rows(&[1.0], &rows, 1).is_err());
+        assert!(nearest_rows(&[1.0], &Matrix::zeros(0, 0), 1).unwrap().best.is_empty());
     }
 
     proptest! {
