@@ -160,7 +160,6 @@ impl Strategy {
         let within = |share: f64| (rank as f64) < share * items as f64;
         match self {
             Self::FullReplication => Placement::Everywhere,
-            Self::RegionalSharding => Placement::Nearest(home, 1),
             Self::Tiered { hot, .. } if within(hot) => Placement::Everywhere,
             Self::Tiered {
                 hot,
@@ -168,7 +167,7 @@ impl Strategy {
                 warm_regions,
             } if within(hot + warm) => Placement::Nearest(home, warm_regions as usize),
             Self::Edge { cached, .. } if within(cached) => Placement::Pop,
-            Self::Tiered { .. } | Self::Edge { .. } => Placement::Nearest(home, 1),
+            Self::RegionalSharding | Self::Tiered { .. } | Self::Edge { .. } => Placement::Nearest(home, 1),
         }
     }
 }

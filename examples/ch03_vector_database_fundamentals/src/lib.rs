@@ -4,4 +4,6 @@
 
 pub mod consistency;
 pub mod coordination;
+pub mod lookup;
+pub mod regions;
 pub mod replication;
