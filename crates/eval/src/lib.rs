@@ -1,4 +1,4 @@
-//! Metrics of retrieval, ranking, classification, calibration and embedding quality, with bootstrap intervals.
+//! Metrics of retrieval, ranking, classification, calibration, embedding quality and latency, with bootstrap intervals.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod correlation;
 mod error;
 pub mod fit;
 pub mod geometry;
+pub mod latency;
 pub mod rag;
 pub mod recall;
 pub mod retrieval;

@@ -29,6 +29,11 @@ pub fn seconds(time: Micros) -> f64 {
     time as f64 / SECOND as f64
 }
 
+/// Microseconds as milliseconds.
+pub fn milliseconds(time: Micros) -> f64 {
+    time as f64 / MILLISECOND as f64
+}
+
 /// Something that says what time it is. Times of one clock never go back; times of two clocks can't be compared.
 pub trait Clock: Send + Sync {
     /// Microseconds since the clock's own start.

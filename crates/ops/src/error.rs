@@ -19,6 +19,21 @@ pub enum OpsError {
         /// Microseconds until a call may be tried; 0 when a probe is under way.
         retry_after_us: u64,
     },
+    /// The thread that would serve the call has been stopped.
+    #[error("the {0} has been stopped")]
+    Stopped(&'static str),
+    /// Code that ran on behalf of the call panicked.
+    #[error("a {0} panicked")]
+    Panicked(&'static str),
+    /// No replica is healthy, or every healthy one has been tried.
+    #[error("none of {replicas} replicas can be asked")]
+    NoReplica {
+        /// Replicas in the set.
+        replicas: usize,
+    },
+    /// A measurement that can't be summed up.
+    #[error(transparent)]
+    Eval(#[from] eas_eval::EvalError),
     /// A metric or label has a name that Prometheus doesn't read.
     #[error("{what} {name:?} must match {pattern}")]
     MetricName {

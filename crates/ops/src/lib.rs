@@ -5,11 +5,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
+pub mod batch;
 pub mod breaker;
 pub mod bucket;
 pub mod clock;
+pub mod digest;
 mod error;
+pub mod loadgen;
 pub mod metrics;
+pub mod pool;
 pub mod sim;
+pub mod slo;
+pub mod spans;
 
 pub use error::OpsError;

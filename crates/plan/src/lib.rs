@@ -14,11 +14,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 pub mod cluster;
 pub mod error;
 pub mod finance;
 pub mod global;
 pub mod latency;
+pub mod queueing;
 pub mod risk;
 pub mod roi;
 pub mod roofline;

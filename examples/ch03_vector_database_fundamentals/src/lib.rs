@@ -4,6 +4,8 @@
 
 pub mod consistency;
 pub mod coordination;
+pub mod incidents;
+pub mod load;
 pub mod lookup;
 pub mod regions;
 pub mod replication;

@@ -1,3 +1,5 @@
 //! What several listings of chapter 11 share.
 
 #![forbid(unsafe_code)]
+
+pub mod serving;
