@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A Milvus standalone server on loopback, without Docker: the binary is the one inside the Python package `milvus`.
+# A Milvus standalone server on this machine, without Docker: the binary is the one inside the Python package `milvus`.
 #
 # usage: scripts/milvus.sh start|stop|restart|status|wipe
 #   start    downloads the server once (57 MB), starts it and waits until it answers; exit code 3 when it can't be had
 #   stop     ends it; what was inserted stays
 #   wipe     stops it and deletes its data
-# needs: python3 with pip, on Linux x86-64 or macOS
+# needs: python3 with pip, on Linux x86-64 or macOS. The server listens on all addresses of the machine, without a password: not for a
+#        machine that strangers reach.
 #
 # EAS_MILVUS_PORT (19530) is the port that clients use, EAS_MILVUS_DIR (target/milvus) the folder of the binary, data and logs.
 set -euo pipefail
@@ -90,10 +91,22 @@ start() {
         echo "milvus can't be set up: is another program using port $port?" >&2
         exit 1
     fi
-    cd "$dir/server"
-    DEPLOY_MODE=STANDALONE METRICS_PORT=$health_port MILVUS_RUN_DIR="$dir/server/run" LD_LIBRARY_PATH="$dir/server/bin" \
-        setsid "$dir/server/bin/milvus" run standalone >"$dir/server.log" 2>&1 </dev/null &
-    echo $! >"$pid_file"
+    python3 - "$dir" "$health_port" >"$pid_file" <<'PY'
+import os
+import subprocess
+import sys
+
+home = sys.argv[1] + "/server"
+libraries = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+settings = {"DEPLOY_MODE": "STANDALONE", "METRICS_PORT": sys.argv[2], "MILVUS_RUN_DIR": home + "/run", libraries: home + "/bin"}
+# In a session of its own and without the caller's open files, so that it neither ends with the caller nor holds its locks.
+with open(sys.argv[1] + "/server.log", "w") as log:
+    server = subprocess.Popen(
+        [home + "/bin/milvus", "run", "standalone"],
+        cwd=home, env=os.environ | settings, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+    )
+print(server.pid)
+PY
     for _ in $(seq 180); do
         if ! running; then
             echo "milvus ended at once; the last lines of $dir/server.log:" >&2

@@ -33,7 +33,12 @@ struct Finding {
 pub(crate) fn doctor(library: &Library, out: &mut impl Write) -> Result<bool> {
     let mut findings = vec![toolchain(&library.root), linker(), processor(), gpu()];
     findings.extend(data());
-    findings.extend([minilm(&library.root), listings(library), servers()]);
+    findings.extend([
+        minilm(&library.root),
+        listings(library),
+        servers(&library.root),
+        faiss(),
+    ]);
     for Finding { part, state, text } in &findings {
         let mark = match state {
             State::Good => "ok    ",
@@ -221,12 +226,15 @@ fn listings(library: &Library) -> Finding {
     }
 }
 
-fn servers() -> Finding {
+fn servers(root: &Path) -> Finding {
+    let milvus = first_line("scripts/milvus.sh", &["status"], root)
+        .unwrap_or_else(|| "scripts/milvus.sh start starts one for --backend milvus".to_string());
     Finding {
         part: "servers",
         state: State::Good,
-        text: "none needed; an OpenAI-compatible one can stand in for the extractive answers of chapters 1 and 13"
-            .to_string(),
+        text: format!(
+            "none needed; an OpenAI-compatible one can stand in for the extractive answers of chapters 1 and 13; {milvus}"
+        ),
     }
 }
 

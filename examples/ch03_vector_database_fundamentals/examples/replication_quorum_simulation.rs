@@ -163,5 +163,6 @@ fn main() -> anyhow::Result<()> {
     let again = Comparison::run(&[asynchronous], &rows, seed)?;
     page.claim("the same seed gives the same runs")
         .equals(again.0 == runs.0[..3], true);
+    ch03_vector_database_fundamentals::served::consistency(&mut page)?;
     page.finish()
 }

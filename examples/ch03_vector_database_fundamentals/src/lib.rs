@@ -9,3 +9,4 @@ pub mod load;
 pub mod lookup;
 pub mod regions;
 pub mod replication;
+pub mod served;
