@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use eas_tensor::TensorError;
+
 /// Why an index refused an operation. Nothing was changed when one of these comes back.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnError {
@@ -44,6 +46,9 @@ pub enum AnnError {
         /// What is accepted.
         expected: &'static str,
     },
+    /// A numeric routine refused its input.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// Every replica of a shard is down.
     #[error("shard {0} is unavailable: all its replicas have failed")]
     ShardUnavailable(usize),
@@ -81,4 +86,15 @@ pub enum AnnError {
         /// What was tried, and what came of it.
         reason: String,
     },
+}
+
+impl AnnError {
+    /// A [`Parameter`](Self::Parameter) error.
+    pub(crate) fn parameter(name: &'static str, got: &impl ToString, expected: &'static str) -> Self {
+        Self::Parameter {
+            name,
+            got: got.to_string(),
+            expected,
+        }
+    }
 }

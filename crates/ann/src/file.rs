@@ -48,6 +48,10 @@ impl Writer {
         }
     }
 
+    pub(crate) fn bytes(&mut self, values: &[u8]) {
+        self.payload.extend_from_slice(values);
+    }
+
     pub(crate) fn f32s(&mut self, values: &[f32]) {
         for value in values {
             self.payload.extend_from_slice(&value.to_le_bytes());
@@ -158,6 +162,10 @@ impl Reader {
 
     pub(crate) fn u8(&mut self) -> Result<u8, AnnError> {
         Ok(self.take(1)?[0])
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<Vec<u8>, AnnError> {
+        Ok(self.take(count)?.to_vec())
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, AnnError> {

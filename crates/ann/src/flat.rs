@@ -3,7 +3,8 @@
 use std::collections::{BinaryHeap, HashMap};
 use std::path::Path;
 
-use eas_tensor::Matrix;
+use eas_tensor::gemm::{Epilogue, PackedMatrix};
+use eas_tensor::{Matrix, kernels};
 use rayon::prelude::*;
 
 use crate::AnnError;
@@ -11,9 +12,20 @@ use crate::file::{Reader, Writer};
 use crate::index::{
     Candidate, Hit, Metric, SearchStats, VectorIndex, check_dim, check_new_ids, check_queries, check_rows,
 };
-use crate::index::{prepare_query, sorted_hits};
+use crate::index::{keep_best, prepare_query, sorted_hits};
 
 const KIND: [u8; 4] = *b"FLAT";
+/// Queries of a batch that share one pass over the vectors: their packed values stay in the second-level cache.
+const QUERIES_A_PASS: usize = 256;
+/// Rows of a product with those queries.
+const ROWS_A_PRODUCT: usize = 48;
+/// Batches smaller than this are scanned query by query.
+const LEAST_BATCH: usize = 8;
+/// Lengths beyond which products might overflow, so that their rounding can't be bounded.
+const LONGEST: f32 = 1e15;
+/// Lengths of a query below which products might underflow; and what underflow can add up to in a product with a longer one.
+const SHORTEST: f32 = 1e-15;
+const UNDERFLOW: f32 = 1e-25;
 /// Rows that a tile of queries is compared with before the next rows are fetched from memory.
 const ROWS_A_TILE: usize = 128;
 /// Queries of a tile: one parallel job.
@@ -27,6 +39,8 @@ pub struct FlatIndex {
     dim: usize,
     ids: Vec<u64>,
     values: Vec<f32>,
+    /// Length of each row, from which the rounding of a product is bounded.
+    norms: Vec<f32>,
     row_of: HashMap<u64, usize>,
 }
 
@@ -39,6 +53,7 @@ impl FlatIndex {
             dim,
             ids: Vec::new(),
             values: Vec::new(),
+            norms: Vec::new(),
             row_of: HashMap::new(),
         })
     }
@@ -73,7 +88,7 @@ impl FlatIndex {
         Ok((hits, stats))
     }
 
-    fn row(&self, row: usize) -> &[f32] {
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.dim..(row + 1) * self.dim]
     }
 
@@ -81,6 +96,107 @@ impl FlatIndex {
         self.row_of.insert(id, self.ids.len());
         self.ids.push(id);
         self.values.extend_from_slice(vector);
+        self.norms.push(kernels::norm(vector));
+    }
+
+    /// Appends the index to a file.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.u8(self.metric.code());
+        out.u32(self.dim as u32);
+        out.u64(self.ids.len() as u64);
+        out.u64s(&self.ids);
+        out.f32s(&self.values);
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    pub(crate) fn read(file: &mut Reader) -> Result<Self, AnnError> {
+        let metric = Metric::from_code(file.u8()?).ok_or_else(|| file.corrupt("unknown metric"))?;
+        let mut index = Self::new(file.u32()? as usize, metric)?;
+        let rows = file.u64()? as usize;
+        index.ids = file.u64s(rows)?;
+        index.values = file.f32s(rows.saturating_mul(index.dim))?;
+        index.norms = index.values.chunks_exact(index.dim).map(kernels::norm).collect();
+        index.row_of = index.ids.iter().copied().zip(0..).collect();
+        if index.row_of.len() != rows {
+            return Err(file.corrupt("an id stands twice"));
+        }
+        Ok(index)
+    }
+
+    /// Exact search for many prepared queries by matrix products.
+    ///
+    /// A blocked product sums in another order than [`Metric::distance`], so it only *screens*: its rounding is bounded (Higham,
+    /// "Accuracy and Stability of Numerical Algorithms", section 3.1), every row that could be among the `k` best within that bound is
+    /// kept, and those few are compared once more. The result is that of single searches, to the bit.
+    fn search_by_products(&self, queries: &[f32], k: usize) -> Vec<Vec<Hit>> {
+        let dim = self.dim;
+        let count = queries.len() / dim;
+        // Larger is better: q.x for unit q, or q.x - |x|^2 / 2, which orders as the distance does.
+        let euclidean = self.metric == Metric::SquaredL2;
+        let mut scaled = Matrix::zeros(count, dim);
+        scaled.as_mut_slice().copy_from_slice(queries);
+        if !euclidean {
+            scaled.normalize_rows();
+        }
+        let packed = PackedMatrix::new(&scaled);
+        // Error of both sums together, as a share of the product of lengths; four more roundings for what is added to them.
+        let unit = 2.0 * (dim + 8) as f32 * f32::EPSILON;
+        let mut screens: Vec<Screen> = (0..count).map(|_| Screen::new(k)).collect();
+        let mut limits: Vec<f32> = vec![f32::NEG_INFINITY; count];
+        let own_slack: Vec<f32> = scaled
+            .iter_rows()
+            .map(|q| if euclidean { unit * kernels::dot(q, q) } else { 0.0 })
+            .collect();
+        let mut scores = vec![0.0f32; ROWS_A_PRODUCT * count];
+        let blocks = self
+            .values
+            .chunks(ROWS_A_PRODUCT * dim)
+            .zip(self.norms.chunks(ROWS_A_PRODUCT));
+        for (nth, (rows, norms)) in blocks.enumerate() {
+            let scores = &mut scores[..norms.len() * count];
+            packed.product(rows, scores, Epilogue::None);
+            for (i, (scores, norm)) in scores.chunks_exact(count).zip(norms).enumerate() {
+                let row = nth * ROWS_A_PRODUCT + i;
+                let (shift, slack) = if euclidean {
+                    (0.5 * norm * norm, unit * norm * norm)
+                } else {
+                    (0.0, unit * norm)
+                };
+                let slack = slack + UNDERFLOW;
+                // Sixteen queries at a time, of which most often none is interested.
+                let raise = slack - shift;
+                for (from, (scores, limits)) in scores.chunks(16).zip(limits.chunks_mut(16)).enumerate() {
+                    // A count and not `any`, which would stop at the first and keep the compiler from comparing many at once.
+                    let reached = scores
+                        .iter()
+                        .zip(limits.iter())
+                        .map(|(s, limit)| u32::from(s + raise >= *limit));
+                    if reached.sum::<u32>() == 0 {
+                        continue;
+                    }
+                    for (j, (score, limit)) in scores.iter().zip(limits).enumerate() {
+                        if score + raise >= *limit {
+                            let query = from * 16 + j;
+                            let (score, slack) = (score - shift, slack + own_slack[query]);
+                            *limit = screens[query].push(row as u32, score + slack, score - slack) - own_slack[query];
+                        }
+                    }
+                }
+            }
+        }
+        screens
+            .into_iter()
+            .zip(queries.chunks_exact(dim))
+            .map(|(screen, query)| {
+                let exact = screen.into_rows().map(|row| Candidate {
+                    distance: self.metric.distance(query, self.row(row as usize)),
+                    id: self.ids[row as usize],
+                });
+                let mut best = BinaryHeap::new();
+                exact.for_each(|candidate| keep_best(&mut best, candidate, k));
+                sorted_hits(self.metric, best)
+            })
+            .collect()
     }
 
     /// Exact search for a tile of prepared queries: rows outside, queries inside, so that a row is read once a tile.
@@ -109,14 +225,52 @@ impl FlatIndex {
     }
 }
 
-/// Holds the `k` smallest candidates in a max-heap.
-fn keep_best(heap: &mut BinaryHeap<Candidate<u64>>, candidate: Candidate<u64>, k: usize) {
-    if heap.len() < k {
-        heap.push(candidate);
-    } else if let Some(mut worst) = heap.peek_mut()
-        && candidate < *worst
-    {
-        *worst = candidate;
+/// The rows that may be among the `k` best when each score is only known to lie between two bounds.
+struct Screen {
+    k: usize,
+    /// Row, upper and lower bound of its score.
+    items: Vec<(u32, f32, f32)>,
+    /// The `k`-th greatest lower bound so far: what a row must be able to reach.
+    limit: f32,
+    capacity: usize,
+}
+
+impl Screen {
+    fn new(k: usize) -> Self {
+        Self {
+            k,
+            items: Vec::new(),
+            limit: f32::NEG_INFINITY,
+            capacity: k.saturating_mul(2).max(32),
+        }
+    }
+
+    /// Takes a row and returns the limit from then on.
+    fn push(&mut self, row: u32, upper: f32, lower: f32) -> f32 {
+        if upper >= self.limit {
+            self.items.push((row, upper, lower));
+            if self.items.len() >= self.capacity {
+                self.cut();
+                // Many rows within each other's rounding stay; leave room before the next cut.
+                self.capacity = self.capacity.max(2 * self.items.len());
+            }
+        }
+        self.limit
+    }
+
+    fn cut(&mut self) {
+        if self.items.len() > self.k {
+            let by_lower = |a: &(u32, f32, f32), b: &(u32, f32, f32)| b.2.total_cmp(&a.2);
+            let (_, last, _) = self.items.select_nth_unstable_by(self.k - 1, by_lower);
+            let limit = last.2;
+            self.items.retain(|item| item.1 >= limit);
+            self.limit = limit;
+        }
+    }
+
+    fn into_rows(mut self) -> impl Iterator<Item = u32> {
+        self.cut();
+        self.items.into_iter().map(|item| item.0)
     }
 }
 
@@ -154,6 +308,7 @@ impl VectorIndex for FlatIndex {
             let Some(row) = self.row_of.remove(id) else { continue };
             let last = self.ids.len() - 1;
             self.ids.swap_remove(row);
+            self.norms.swap_remove(row);
             self.values.copy_within(last * self.dim.., row * self.dim);
             self.values.truncate(last * self.dim);
             if row < last {
@@ -171,6 +326,23 @@ impl VectorIndex for FlatIndex {
     fn search_batch(&self, queries: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, AnnError> {
         check_queries(self.dim, queries)?;
         let queries = self.metric.stored(queries.clone());
+        let usable = |query: &[f32]| {
+            let norm = kernels::norm(query);
+            norm == 0.0 || (SHORTEST..LONGEST).contains(&norm)
+        };
+        let bounded = self.norms.iter().all(|&norm| norm < LONGEST) && queries.iter_rows().all(usable);
+        if k > 0 && bounded && queries.rows() >= LEAST_BATCH {
+            // As many passes as threads before they get narrower than a pass can be.
+            let even = queries
+                .rows()
+                .div_ceil(rayon::current_num_threads())
+                .next_multiple_of(16);
+            return Ok(queries
+                .as_slice()
+                .par_chunks(even.min(QUERIES_A_PASS) * self.dim)
+                .flat_map_iter(|queries| self.search_by_products(queries, k))
+                .collect());
+        }
         let rows: Vec<&[f32]> = queries.iter_rows().collect();
         Ok(rows
             .par_chunks(QUERIES_A_TILE)
@@ -180,25 +352,13 @@ impl VectorIndex for FlatIndex {
 
     fn save(&self, path: &Path) -> Result<(), AnnError> {
         let mut out = Writer::default();
-        out.u8(self.metric.code());
-        out.u32(self.dim as u32);
-        out.u64(self.ids.len() as u64);
-        out.u64s(&self.ids);
-        out.f32s(&self.values);
+        self.write(&mut out);
         out.finish(path, KIND)
     }
 
     fn load(path: &Path) -> Result<Self, AnnError> {
         let mut file = Reader::open(path, KIND)?;
-        let metric = Metric::from_code(file.u8()?).ok_or_else(|| file.corrupt("unknown metric"))?;
-        let mut index = Self::new(file.u32()? as usize, metric)?;
-        let rows = file.u64()? as usize;
-        index.ids = file.u64s(rows)?;
-        index.values = file.f32s(rows.saturating_mul(index.dim))?;
-        index.row_of = index.ids.iter().copied().zip(0..).collect();
-        if index.row_of.len() != rows {
-            return Err(file.corrupt("an id stands twice"));
-        }
+        let index = Self::read(&mut file)?;
         file.finish()?;
         Ok(index)
     }
@@ -269,6 +429,58 @@ mod tests {
                 assert_eq!(&hits, batched);
             }
         }
+    }
+
+    #[test]
+    fn batches_by_products_equal_single_searches_to_the_bit() {
+        let mut rng = SplitMix64::new(6);
+        for (n, dim, stretch) in [
+            (1, 3, false),
+            (500, 1, false),
+            (700, 19, false),
+            (700, 40, true),
+            (300, 16, true),
+        ] {
+            let mut vectors = random(n, dim, n as u64);
+            for i in 0..n {
+                // Lengths over many orders of magnitude, copies, and copies that differ in the last bit.
+                let scale = if stretch {
+                    10f32.powi(rng.below(12) as i32 - 6)
+                } else {
+                    1.0
+                };
+                let other = rng.below(n);
+                let copy = rng.chance(0.3).then(|| vectors.row(other).to_vec());
+                let row = vectors.row_mut(i);
+                row.copy_from_slice(&copy.unwrap_or_else(|| row.iter().map(|x| x * scale).collect()));
+                if rng.chance(0.2) {
+                    row[0] = row[0].next_up();
+                }
+            }
+            let mut queries = random(37, dim, 5);
+            queries.row_mut(3).fill(0.0);
+            queries.row_mut(4).copy_from_slice(vectors.row(0));
+            for metric in [Metric::Dot, Metric::Cosine, Metric::SquaredL2] {
+                let mut index = FlatIndex::new(dim, metric).unwrap();
+                index.add(&(0..n as u64).rev().collect::<Vec<_>>(), &vectors).unwrap();
+                for k in [1, 10, 200, 1_000] {
+                    let batch = index.search_batch(&queries, k).unwrap();
+                    for (query, hits) in queries.iter_rows().zip(batch) {
+                        assert_eq!(hits, index.search(query, k).unwrap(), "{n} x {dim}, {metric:?}, k {k}");
+                    }
+                }
+            }
+        }
+        // Beyond what can be bounded: the plain scan answers.
+        let mut index = FlatIndex::new(2, Metric::Dot).unwrap();
+        index
+            .add(&[1, 2], &Matrix::from_rows(&[[1e30, 1.0], [-1e30, 2.0]]).unwrap())
+            .unwrap();
+        let queries = Matrix::from_rows(&[[1e20, 0.0]; 9]).unwrap();
+        assert_eq!(
+            index.search_batch(&queries, 1).unwrap()[8],
+            index.search(&[1e20, 0.0], 1).unwrap()
+        );
     }
 
     #[test]

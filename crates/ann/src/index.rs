@@ -233,6 +233,71 @@ impl<Id: Ord> PartialEq for Candidate<Id> {
 
 impl<Id: Ord> Eq for Candidate<Id> {}
 
+/// Holds the `k` smallest candidates in a max-heap.
+pub(crate) fn keep_best<Id: Ord + Copy>(heap: &mut BinaryHeap<Candidate<Id>>, candidate: Candidate<Id>, k: usize) {
+    if heap.len() < k {
+        heap.push(candidate);
+    } else if let Some(mut worst) = heap.peek_mut()
+        && candidate < *worst
+    {
+        *worst = candidate;
+    }
+}
+
+/// Collects the `wanted` smallest candidates: a buffer of twice as many that is cut when it is full. Cheaper than a heap for large
+/// `wanted`, and the limit that rules most candidates out is one number.
+#[derive(Debug)]
+pub(crate) struct Pool<Id> {
+    wanted: usize,
+    items: Vec<Candidate<Id>>,
+    limit: f32,
+}
+
+impl<Id: Ord + Copy> Pool<Id> {
+    pub(crate) fn new(wanted: usize) -> Self {
+        Self {
+            wanted,
+            items: Vec::new(),
+            limit: f32::INFINITY,
+        }
+    }
+
+    /// Candidates farther than this can't be among the best.
+    pub(crate) fn limit(&self) -> f32 {
+        self.limit
+    }
+
+    /// Number of the best so far, at most `wanted`.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len().min(self.wanted)
+    }
+
+    pub(crate) fn push(&mut self, candidate: Candidate<Id>) {
+        if candidate.distance > self.limit || self.wanted == 0 {
+            return;
+        }
+        self.items.push(candidate);
+        if self.items.len() >= self.wanted.saturating_mul(2).max(32) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.items.len() > self.wanted {
+            let (_, last, _) = self.items.select_nth_unstable(self.wanted - 1);
+            self.limit = last.distance;
+            self.items.truncate(self.wanted);
+        }
+    }
+
+    /// The best, nearest first.
+    pub(crate) fn into_vec(mut self) -> Vec<Candidate<Id>> {
+        self.cut();
+        self.items.sort_unstable();
+        self.items
+    }
+}
+
 /// The candidates of a search as hits, best first.
 pub(crate) fn sorted_hits(metric: Metric, found: BinaryHeap<Candidate<u64>>) -> Vec<Hit> {
     found

@@ -1,5 +1,6 @@
 //! Vector indexes behind one trait: [`FlatIndex`] compares the query with every vector and is exact, [`Hnsw`] walks a graph
-//! and is fast, [`ShardedIndex`] spreads either over shards with replicas.
+//! and is fast, [`IvfIndex`], [`IvfPq`], [`Lsh`] and [`KMeansTree`] look into a part of the collection, [`ShardedIndex`] spreads
+//! an index over shards with replicas.
 //!
 //! ```
 //! use eas_ann::{FlatIndex, Metric, VectorIndex};
@@ -17,17 +18,28 @@
 #![forbid(unsafe_code)]
 
 mod beam;
+pub mod compact;
 pub mod error;
 pub(crate) mod file;
 pub mod flat;
 pub mod hnsw;
 pub mod index;
+pub mod ivf;
+pub mod ivfpq;
+pub mod lsh;
 #[cfg(feature = "milvus")]
 pub mod milvus;
+pub mod pruned;
 pub mod sharded;
+pub mod tree;
 
+pub use compact::{CompactFlat, Storage};
 pub use error::AnnError;
 pub use flat::FlatIndex;
 pub use hnsw::{Hnsw, HnswConfig, Selection};
 pub use index::{Hit, Metric, SearchStats, VectorIndex, recall};
+pub use ivf::{IvfConfig, IvfIndex};
+pub use ivfpq::{IvfPq, IvfPqConfig};
+pub use lsh::{Lsh, LshConfig};
 pub use sharded::{Covered, IndexKind, OnMissing, ShardedBuilder, ShardedIndex, jump_hash, merge_hits};
+pub use tree::{KMeansTree, TreeConfig};

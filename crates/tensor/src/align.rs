@@ -55,6 +55,22 @@ pub fn procrustes(from: &Matrix, to: &Matrix) -> Result<AffineMap, TensorError> 
     Ok(affine(&(u * v_t), &mean_a, &mean_b))
 }
 
+/// The orthogonal matrix `R`, shape `(dim, dim)`, that brings the rows `R x` of `from` closest to the rows of `to`: Procrustes without the
+/// shift.
+pub fn rotation(from: &Matrix, to: &Matrix) -> Result<Matrix, TensorError> {
+    check(from, to)?;
+    if from.dim() != to.dim() {
+        return Err(TensorError::Dimension {
+            expected: from.dim(),
+            got: to.dim(),
+        });
+    }
+    let plain = |m: &Matrix| DMatrix::from_row_iterator(m.rows(), m.dim(), m.as_slice().iter().map(|&x| f64::from(x)));
+    let (u, v_t) = singular_vectors(cross(&plain(from), &plain(to)))?;
+    let nothing = vec![0.0; from.dim()];
+    Ok(affine(&(u * v_t).transpose(), &nothing, &nothing).weights)
+}
+
 /// The affine map of least squared error; of minimal norm where the anchors leave it undetermined. The dimensions may
 /// differ.
 pub fn linear(from: &Matrix, to: &Matrix) -> Result<AffineMap, TensorError> {

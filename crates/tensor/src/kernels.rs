@@ -86,6 +86,74 @@ pub fn dot_rows(query: &[f32], rows: &Matrix) -> Vec<f32> {
     rows.iter_rows().map(|row| dot(query, row)).collect()
 }
 
+/// Sum of `a[i] * b[i]` of signed bytes, exact for up to 131,072 of them; 0 for empty vectors.
+///
+/// # Panics
+/// When the lengths differ.
+#[inline]
+pub fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    assert_eq!(a.len(), b.len(), "vectors of different dimension");
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() {
+        // SAFETY: the processor has AVX2, the only condition of the call.
+        return unsafe { avx2::dot_i8(a, b) };
+    }
+    scalar::dot_i8(a, b)
+}
+
+/// The value of half precision bits.
+#[inline]
+pub fn f16_value(bits: u16) -> f32 {
+    half::f16::from_bits(bits).to_f32()
+}
+
+/// Sum of `a[i]` times the half precision values `b[i]`, in f32.
+///
+/// # Panics
+/// When the lengths differ.
+#[inline]
+pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+    assert_eq!(a.len(), b.len(), "vectors of different dimension");
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() && std::arch::is_x86_feature_detected!("f16c") {
+        // SAFETY: the processor has AVX2, FMA and F16C, the only conditions of the call.
+        return unsafe { avx2::dot_f16(a, b) };
+    }
+    a.iter().zip(b).map(|(&x, &y)| x * f16_value(y)).sum()
+}
+
+/// Sum of `a[i]` times the signed byte `b[i]`, in f32.
+///
+/// # Panics
+/// When the lengths differ.
+#[inline]
+pub fn dot_levels(a: &[f32], b: &[i8]) -> f32 {
+    assert_eq!(a.len(), b.len(), "vectors of different dimension");
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() {
+        // SAFETY: the processor has AVX2 and FMA, the only condition of the call.
+        return unsafe { avx2::dot_levels(a, b) };
+    }
+    a.iter().zip(b).map(|(&x, &y)| x * f32::from(y)).sum()
+}
+
+/// For each part of `query` its product with (or squared distance to) each of the part's `centroids`, whose values lie in `columns` by
+/// part, then by dimension of the part, then by centroid.
+pub(crate) fn fill_table<const DIFFERENCE: bool>(
+    query: &[f32],
+    columns: &[f32],
+    width: usize,
+    centroids: usize,
+    table: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::available() {
+        // SAFETY: the processor has AVX2 and FMA, the only condition of the call.
+        return unsafe { avx2::fill_table::<DIFFERENCE>(query, columns, width, centroids, table) };
+    }
+    scalar::fill_table::<DIFFERENCE>(query, columns, width, centroids, table);
+}
+
 #[inline]
 fn reduce<const DIFFERENCE: bool>(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "vectors of different dimension");
@@ -120,6 +188,46 @@ mod scalar {
             }
         }
         sums.iter().sum::<f32>() + rest::<DIFFERENCE>(a_rest, b_rest)
+    }
+
+    pub(super) fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+        a.iter().zip(b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum()
+    }
+
+    /// Sixteen centroids at a time, whose sums stay in registers over the dimensions of the part.
+    #[expect(clippy::inline_always, reason = "compiled once more inside the AVX2 version")]
+    #[inline(always)]
+    pub(super) fn fill_table<const DIFFERENCE: bool>(
+        query: &[f32],
+        columns: &[f32],
+        width: usize,
+        centroids: usize,
+        table: &mut [f32],
+    ) {
+        let parts = query.chunks_exact(width).zip(columns.chunks_exact(width * centroids));
+        for ((query, columns), table) in parts.zip(table.chunks_exact_mut(centroids)) {
+            let (blocks, rest) = table.as_chunks_mut::<16>();
+            for (nth, block) in blocks.iter_mut().enumerate() {
+                let mut sums = [0.0f32; 16];
+                for (&q, column) in query.iter().zip(columns.chunks_exact(centroids)) {
+                    if let Some(column) = column.get(16 * nth..).and_then(|c| c.first_chunk::<16>()) {
+                        for (sum, &c) in sums.iter_mut().zip(column) {
+                            *sum += term::<DIFFERENCE>(q, c);
+                        }
+                    }
+                }
+                *block = sums;
+            }
+            let done = centroids - rest.len();
+            for (at, slot) in (done..).zip(rest) {
+                let columns = columns.chunks_exact(centroids);
+                *slot = query
+                    .iter()
+                    .zip(columns)
+                    .map(|(&q, column)| term::<DIFFERENCE>(q, column[at]))
+                    .sum();
+            }
+        }
     }
 
     pub(super) fn rest<const DIFFERENCE: bool>(a: &[f32], b: &[f32]) -> f32 {
@@ -212,6 +320,90 @@ mod avx2 {
         std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
     }
 
+    /// Eight halves a step, widened to f32; four sums.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+        let (a_blocks, a_rest) = a.as_chunks::<32>();
+        let (b_blocks, b_rest) = b.as_chunks::<32>();
+        let mut sums = [_mm256_setzero_ps(); 4];
+        for (x, y) in a_blocks.iter().zip(b_blocks) {
+            for (sum, (x, y)) in sums
+                .iter_mut()
+                .zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0))
+            {
+                // SAFETY: the array holds the eight halves that are read, and this load needs no alignment.
+                let halves = unsafe { std::arch::x86_64::_mm_loadu_si128(y.as_ptr().cast()) };
+                *sum = _mm256_fmadd_ps(load(x), std::arch::x86_64::_mm256_cvtph_ps(halves), *sum);
+            }
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| x * super::f16_value(y)).sum();
+        total(sums) + rest
+    }
+
+    /// Eight bytes a step, widened to f32; four sums.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn dot_levels(a: &[f32], b: &[i8]) -> f32 {
+        use std::arch::x86_64::{_mm_loadl_epi64, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps};
+        let (a_blocks, a_rest) = a.as_chunks::<32>();
+        let (b_blocks, b_rest) = b.as_chunks::<32>();
+        let mut sums = [_mm256_setzero_ps(); 4];
+        for (x, y) in a_blocks.iter().zip(b_blocks) {
+            for (sum, (x, y)) in sums
+                .iter_mut()
+                .zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0))
+            {
+                // SAFETY: the array holds the eight bytes that are read, and this load needs no alignment.
+                let bytes = unsafe { _mm_loadl_epi64(y.as_ptr().cast()) };
+                *sum = _mm256_fmadd_ps(load(x), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), *sum);
+            }
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| x * f32::from(y)).sum();
+        total(sums) + rest
+    }
+
+    /// The sum of 32 lanes in a fixed order.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn total(sums: [__m256; 4]) -> f32 {
+        let total = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+        let four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps::<1>(total));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+
+    /// The plain loop, compiled for this instruction set.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn fill_table<const DIFFERENCE: bool>(
+        query: &[f32],
+        columns: &[f32],
+        width: usize,
+        centroids: usize,
+        table: &mut [f32],
+    ) {
+        super::scalar::fill_table::<DIFFERENCE>(query, columns, width, centroids, table);
+    }
+
+    /// Sixteen bytes a step, widened to 16 bits, products of pairs summed in 32.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+        use std::arch::x86_64::{
+            _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_madd_epi16, _mm256_setzero_si256,
+            _mm256_storeu_si256,
+        };
+        let (a_blocks, a_rest) = a.as_chunks::<16>();
+        let (b_blocks, b_rest) = b.as_chunks::<16>();
+        let mut sum = _mm256_setzero_si256();
+        for (x, y) in a_blocks.iter().zip(b_blocks) {
+            // SAFETY: both arrays hold the 16 bytes that are read; these loads need no alignment.
+            let (x, y) = unsafe { (_mm_loadu_si128(x.as_ptr().cast()), _mm_loadu_si128(y.as_ptr().cast())) };
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(x), _mm256_cvtepi8_epi16(y)));
+        }
+        let mut lanes = [0i32; 8];
+        // SAFETY: the array holds the eight values that are written.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
+        lanes.iter().sum::<i32>() + super::scalar::dot_i8(a_rest, b_rest)
+    }
+
     /// Four registers of eight lanes hide the latency of the fused multiply-add.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn reduce<const DIFFERENCE: bool>(a: &[f32], b: &[f32]) -> f32 {
@@ -230,11 +422,7 @@ mod avx2 {
         for (x, y) in a_lanes.iter().zip(b_lanes) {
             sums[0] = step::<DIFFERENCE>(load(x), load(y), sums[0]);
         }
-        let total = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-        let four = _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps::<1>(total));
-        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-        let one = _mm_add_ss(two, _mm_shuffle_ps::<1>(two, two));
-        _mm_cvtss_f32(one) + super::scalar::rest::<DIFFERENCE>(a_rest, b_rest)
+        total(sums) + super::scalar::rest::<DIFFERENCE>(a_rest, b_rest)
     }
 
     #[inline]
@@ -379,6 +567,31 @@ mod tests {
         assert!(dot(&a, &b).is_nan());
         assert!(squared_l2(&a, &b).is_nan());
         assert!(cosine(&a, &b).is_nan());
+    }
+
+    #[test]
+    fn products_of_bytes_are_exact() {
+        let mut rng = SplitMix64::new(8);
+        for n in 0..70 {
+            let mut draw = || (0..n).map(|_| rng.below(256) as u8 as i8).collect::<Vec<_>>();
+            let (a, b) = (draw(), draw());
+            assert_eq!(dot_i8(&a, &b), scalar::dot_i8(&a, &b));
+        }
+        assert_eq!(dot_i8(&[-128; 100], &[-128; 100]), 1_638_400);
+    }
+
+    #[test]
+    fn products_with_small_types_are_those_of_their_values() {
+        let mut rng = SplitMix64::new(9);
+        for n in 0..100 {
+            let a: Vec<f32> = (0..n).map(|_| rng.normal() as f32).collect();
+            let halves: Vec<u16> = (0..n).map(|_| half::f16::from_f64(rng.normal()).to_bits()).collect();
+            let levels: Vec<i8> = (0..n).map(|_| rng.below(256) as u8 as i8).collect();
+            let wide: Vec<f32> = halves.iter().map(|&h| f16_value(h)).collect();
+            assert_near(dot_f16(&a, &halves), naive(&a, &wide, product), "halves");
+            let wide: Vec<f32> = levels.iter().map(|&l| f32::from(l)).collect();
+            assert_near(dot_levels(&a, &levels), naive(&a, &wide, product), "bytes");
+        }
     }
 
     #[test]

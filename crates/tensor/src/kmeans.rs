@@ -176,30 +176,73 @@ fn plus_plus(data: &Matrix, k: usize, rng: &mut SplitMix64) -> Matrix {
     data.select(&chosen)
 }
 
-/// The nearest of `centroids` to each row, ties to the lower index; by dot product alone when `spherical`.
+/// Centres packed for products with many rows at once.
 ///
-/// Ranks by `x . c - |c|^2 / 2`, which orders as the distance does: one matrix product for a block of rows, then the place of each
-/// row's maximum.
-pub(crate) fn assign(centroids: &Matrix, data: &Matrix, spherical: bool) -> Vec<usize> {
-    let (k, dim) = (centroids.rows(), data.dim());
-    let offset = |c: &[f32]| if spherical { 0.0 } else { -0.5 * dot(c, c) };
-    let offsets: Vec<f32> = centroids.iter_rows().map(offset).collect();
-    if dim == 0 {
-        return vec![0; data.rows()];
+/// The score of a row `x` for a centre `c` is `x . c - |c|^2 / 2`, which orders centres as the distance does, or `x . c` alone for
+/// spherical ones. It depends on `x` and `c` only, not on what else is computed in the same call.
+#[derive(Debug, Clone)]
+pub struct Centres {
+    centroids: Matrix,
+    packed: PackedMatrix,
+    offsets: Vec<f32>,
+}
+
+impl Centres {
+    /// Packs `centroids`, shape `(k, dim)`; `spherical` ranks by dot product.
+    pub fn new(centroids: Matrix, spherical: bool) -> Self {
+        let offset = |c: &[f32]| if spherical { 0.0 } else { -0.5 * dot(c, c) };
+        Self {
+            offsets: centroids.iter_rows().map(offset).collect(),
+            packed: PackedMatrix::new(&centroids),
+            centroids,
+        }
     }
-    let packed = PackedMatrix::new(centroids);
-    let mut nearest = vec![0; data.rows()];
-    nearest
-        .par_chunks_mut(ASSIGN_ROWS)
-        .zip(data.as_slice().par_chunks(ASSIGN_ROWS * dim))
-        .for_each_init(Vec::new, |scores: &mut Vec<f32>, (nearest, rows)| {
-            scores.resize(nearest.len() * k, 0.0);
-            packed.product(rows, scores, Epilogue::Bias(&offsets));
-            for (nearest, scores) in nearest.iter_mut().zip(scores.chunks_exact(k)) {
-                *nearest = place_of_maximum(scores);
-            }
-        });
-    nearest
+
+    /// The centres, shape `(k, dim)`.
+    pub fn centroids(&self) -> &Matrix {
+        &self.centroids
+    }
+
+    /// Scores of all centres for each of `rows`, row-major `(rows, dim)`; shape `(rows, k)`, higher is nearer.
+    ///
+    /// # Panics
+    /// When `rows` isn't a whole number of rows.
+    pub fn scores(&self, rows: &[f32]) -> Vec<f32> {
+        let (k, dim) = (self.centroids.rows(), self.centroids.dim().max(1));
+        let mut scores = vec![0.0; rows.len() / dim * k];
+        self.packed.product(rows, &mut scores, Epilogue::Bias(&self.offsets));
+        scores
+    }
+
+    /// The nearest centre of each row of `data`, ties to the lower index.
+    ///
+    /// # Panics
+    /// When `data` has another dimension than the centres, or there are rows but no centres.
+    pub fn assign(&self, data: &Matrix) -> Vec<usize> {
+        let (k, dim) = (self.centroids.rows(), data.dim());
+        assert!(
+            data.is_empty() || (dim == self.centroids.dim() && k > 0),
+            "rows of dimension {dim}, {k} centres"
+        );
+        if dim == 0 {
+            return vec![0; data.rows()];
+        }
+        let mut nearest = vec![0; data.rows()];
+        nearest
+            .par_chunks_mut(ASSIGN_ROWS)
+            .zip(data.as_slice().par_chunks(ASSIGN_ROWS * dim))
+            .for_each(|(nearest, rows)| {
+                for (nearest, scores) in nearest.iter_mut().zip(self.scores(rows).chunks_exact(k)) {
+                    *nearest = place_of_maximum(scores);
+                }
+            });
+        nearest
+    }
+}
+
+/// The nearest of `centroids` to each row, ties to the lower index; by dot product alone when `spherical`.
+pub(crate) fn assign(centroids: &Matrix, data: &Matrix, spherical: bool) -> Vec<usize> {
+    Centres::new(centroids.clone(), spherical).assign(data)
 }
 
 /// Index of the first of the greatest values. Sixteen running maxima, so that the compiler can use vector registers.

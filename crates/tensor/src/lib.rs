@@ -3,6 +3,7 @@
 pub mod align;
 pub mod assign;
 pub mod buffer;
+pub mod fastscan;
 pub mod gemm;
 pub mod hamming;
 pub mod image;

@@ -4,9 +4,12 @@
 
 pub mod consistency;
 pub mod coordination;
+pub mod faiss;
 pub mod incidents;
 pub mod load;
 pub mod lookup;
+pub mod product_codes;
 pub mod regions;
 pub mod replication;
 pub mod served;
+pub mod shootout;

@@ -2,4 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod exact;
 pub mod serving;
+pub mod tradeoff;
