@@ -217,34 +217,38 @@ impl IvfIndex {
 }
 
 /// Lists by falling score, equal scores by lower number; sorted only as far as it is asked.
-pub(crate) struct Ranking<'a> {
-    scores: &'a [f32],
-    order: Vec<u32>,
+pub(crate) struct Ranking {
+    /// Inverted score above, number below: ascending is the order, and a comparison is one of integers.
+    keys: Vec<u64>,
 }
 
-impl<'a> Ranking<'a> {
-    pub(crate) fn new(scores: &'a [f32]) -> Self {
+impl Ranking {
+    pub(crate) fn new(scores: &[f32]) -> Self {
+        let key = |(list, score): (u64, &f32)| {
+            // Bits of a float that order as its value does: flip all of a negative one, the sign of another.
+            let bits = score.to_bits();
+            let ordered = bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 };
+            u64::from(!ordered) << 32 | list
+        };
         Self {
-            scores,
-            order: (0..scores.len() as u32).collect(),
+            keys: (0..).zip(scores).map(key).collect(),
         }
     }
 
     /// The first `most` lists; those after the first `least` are put in order only when they are reached.
     pub(crate) fn by_ref(&mut self, least: usize, most: usize) -> impl Iterator<Item = usize> + '_ {
-        let scores = self.scores;
-        let better = move |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-        let (all, order) = (scores.len(), &mut self.order);
+        let keys = &mut self.keys;
+        let all = keys.len();
         let least = least.min(all);
         if least < all && least > 0 {
-            order.select_nth_unstable_by(least - 1, better);
+            keys.select_nth_unstable(least - 1);
         }
-        order[..least].sort_unstable_by(better);
+        keys[..least].sort_unstable();
         (0..most.min(all)).map(move |nth| {
             if nth == least {
-                order[least..].sort_unstable_by(better);
+                keys[least..].sort_unstable();
             }
-            order[nth] as usize
+            keys[nth] as u32 as usize
         })
     }
 }

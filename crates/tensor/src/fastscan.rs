@@ -125,22 +125,15 @@ impl ByteTable {
     /// [`Self::new`] in place.
     pub fn fill(&mut self, table: &[f32]) {
         let (parts, _) = table.as_chunks::<CENTROIDS>();
-        let least = |part: &[f32; CENTROIDS]| part.iter().copied().fold(f32::INFINITY, f32::min);
-        let most = |part: &[f32; CENTROIDS]| part.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let (mut range, mut floor) = (0.0f32, 0.0f32);
-        for part in parts {
-            let low = least(part);
-            floor += low;
-            range = range.max(most(part) - low);
+        self.bytes.resize(parts.len() * CENTROIDS, 0);
+        let (bytes, _) = self.bytes.as_chunks_mut::<CENTROIDS>();
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, the only condition of the call.
+            (self.floor, self.scale) = unsafe { x86::quantize(parts, bytes) };
+            return;
         }
-        self.floor = floor;
-        self.scale = range / 255.0;
-        let inverse = if self.scale > 0.0 { 1.0 / self.scale } else { 0.0 };
-        self.bytes.clear();
-        for part in parts {
-            let low = least(part);
-            self.bytes.extend(part.map(|x| ((x - low) * inverse + 0.5) as u8));
-        }
+        (self.floor, self.scale) = quantize(parts, bytes);
     }
 
     /// The distance that one step of a sum stands for.
@@ -243,6 +236,42 @@ impl Kernel {
     }
 }
 
+/// Floor and scale of the table, and its bytes.
+#[expect(clippy::inline_always, reason = "compiled once more inside the AVX2 version")]
+#[inline(always)]
+fn quantize(parts: &[[f32; CENTROIDS]], bytes: &mut [[u8; CENTROIDS]]) -> (f32, f32) {
+    let (mut floor, mut range) = (0.0, 0.0f32);
+    for part in parts {
+        let low = least(part);
+        let spread = -least(&part.map(|x| -x)) - low;
+        floor += low;
+        range = if spread > range { spread } else { range };
+    }
+    let scale = range / 255.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    for (part, bytes) in parts.iter().zip(bytes) {
+        let low = least(part);
+        for (byte, x) in bytes.iter_mut().zip(part) {
+            *byte = (((x - low) * inverse + 0.5) as i32).min(255) as u8;
+        }
+    }
+    (floor, scale)
+}
+
+/// The least of the values, by halves: a chain of comparisons would wait for each of them.
+#[expect(clippy::inline_always, reason = "compiled once more inside the AVX2 version")]
+#[inline(always)]
+fn least(part: &[f32; CENTROIDS]) -> f32 {
+    let mut lanes = *part;
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a = if *b < *a { *b } else { *a };
+        }
+    }
+    lanes[0]
+}
+
 fn portable(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
     *sums = [0; BLOCK];
     for (table, codes) in table.as_chunks::<16>().0.iter().zip(block.as_chunks::<16>().0) {
@@ -290,6 +319,12 @@ mod x86 {
             let high = _mm256_unpackhi_epi16(even, odd);
             _mm256_inserti128_si256::<1>(low, _mm256_castsi256_si128(high))
         }
+    }
+
+    /// The plain loop, compiled for this instruction set.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn quantize(parts: &[[f32; 16]], bytes: &mut [[u8; 16]]) -> (f32, f32) {
+        super::quantize(parts, bytes)
     }
 
     /// Two parts a step, one in each half of a register.

@@ -11,6 +11,7 @@ use crate::linalg::{centred, cross, eigen_symmetric};
 use crate::rng::SplitMix64;
 use crate::{Matrix, TensorError};
 use half::f16;
+use rayon::prelude::*;
 
 /// A way to store vectors in fewer bytes.
 pub trait Codec: Send + Sync {
@@ -269,7 +270,12 @@ impl Pq {
             };
             Ok(fit.fit(&columns(&sample, part, dim / parts)?)?.centroids)
         };
-        Self::from_codebooks((0..parts).map(codebook).collect::<Result<_, TensorError>>()?)
+        Self::from_codebooks(
+            (0..parts)
+                .into_par_iter()
+                .map(codebook)
+                .collect::<Result<_, TensorError>>()?,
+        )
     }
 
     /// A quantizer of given codebooks, one a part, each of shape `(centroids, dim / parts)`: an error when there is none, when they differ

@@ -31,8 +31,8 @@ fn main() -> anyhow::Result<()> {
     )?;
 
     // How the work grows with the collection: the exponent of a power law through three sizes.
-    let mut table = Table::new(["family", "n / 4", "n / 2", "n", "exponent"]);
-    let sizes = [n / 4, n / 2, n];
+    let mut table = Table::new(["family", "n / 8", "n / 4", "n / 2", "exponent"]);
+    let sizes = [n / 8, n / 4, n / 2];
     let mut exponents = Vec::new();
     let growth: Vec<Vec<Entry>> = sizes
         .iter()

@@ -9,6 +9,8 @@ use eas_ann::{FlatIndex, Metric, VectorIndex, recall};
 use eas_data::synth::{clusters, clusters_queries};
 use eas_report::{Chart, Table, num, pct};
 
+const PROBES: [usize; 6] = [1, 2, 4, 8, 16, 64];
+
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let (n, seed) = (page.size(20_000, 200_000), page.seed());
@@ -32,15 +34,13 @@ fn main() -> anyhow::Result<()> {
     ]);
     let mut chart = Chart::lines("Inverted lists of product codes", "nprobe", "recall@10").log_x();
     let (mut differences, mut at_eight, mut rises) = (vec![], vec![], vec![]);
+    let mut made = Vec::new();
     for (lists, m) in [(64, 8), (128, 16)] {
         let shape = Shape::new(lists, m);
-        let raw = Shape {
-            by_residual: false,
-            ..shape
-        };
         let mut index = page.timed(format!("{lists} lists, m {m}"), || shape.build(&vectors, seed))?;
-        let points = curve(&mut index, &[1, 2, 4, 8, 16, 64], &queries, &truth)?;
-        let of_raw = curve(&mut raw.build(&vectors, seed)?, &[1, 2, 4, 8, 16, 64], &queries, &truth)?;
+        let points = curve(&mut index, &PROBES, &queries, &truth)?;
+        let of_raw = curve(&mut shape.raw().build(&vectors, seed)?, &PROBES, &queries, &truth)?;
+        made.push(index);
         for (point, raw) in points.iter().zip(&of_raw) {
             table.row([
                 lists.into(),
@@ -69,34 +69,26 @@ fn main() -> anyhow::Result<()> {
     page.chart("ivfpq.svg", &chart)?;
 
     // Re-ranking, and the same bytes in parts of four bits.
-    let eight = Shape::new(64, 8);
+    let mut index = made.swap_remove(0);
+    index.set_nprobe(8)?;
+    let reranked = Shape::new(64, 8).reranked(100).build(&vectors, seed)?;
+    let four_bits = Shape::new(64, 16).four_bits().build(&vectors, seed)?;
     let mut table = Table::new(["64 lists, 8 probes", "recall@10", "bytes of codes", "of the vectors"]);
-    let mut made = Vec::new();
-    for (name, shape) in [
-        ("8 parts of 8 bits", eight),
-        ("the same, best 100 re-ranked", Shape { rerank: 100, ..eight }),
-        (
-            "16 parts of 4 bits",
-            Shape {
-                subspaces: 16,
-                bits: 4,
-                ..eight
-            },
-        ),
+    let mut repaired = 0.0;
+    for (name, index) in [
+        ("16 parts of 4 bits", &four_bits),
+        ("8 parts of 8 bits", &index),
+        ("the same, best 100 re-ranked", &reranked),
     ] {
-        let index = shape.build(&vectors, seed)?;
-        let found = recall(&index.search_batch(&queries, K)?, &truth);
+        repaired = recall(&index.search_batch(&queries, K)?, &truth);
         let codes = index.bytes().codes;
         let share = pct(codes as f64 / (n * 128) as f64, 2);
-        table.row([name.into(), num(found, 3).within(0.01), codes.into(), share]);
-        made.push((index, found));
+        table.row([name.into(), num(repaired, 3).within(0.01), codes.into(), share]);
     }
     page.table("What re-ranking repairs", &table);
 
     // What is behind an answer: a sum of table entries is the distance to a decoded vector.
-    let mut index = made[0].0.clone();
-    let again = eight.build(&vectors, seed)?;
-    let same_codes = ids.iter().all(|&id| index.code(id) == again.code(id));
+    let same_codes = ids.iter().all(|&id| index.code(id) == reranked.code(id));
     index.set_nprobe(64)?;
     let query = queries.row(0);
     let mut exhaustive = decoded_distances(&index, query, n);
@@ -143,7 +135,7 @@ fn main() -> anyhow::Result<()> {
         .all(&rises, |rise| *rise >= -0.005);
     page.claim("re-ranking 100 candidates finds at least 98 % of the neighbours")
         .within(0.005)
-        .at_least(made[1].1, 0.98);
+        .at_least(repaired, 0.98);
     page.claim("a sum of table entries is the distance to the decoded vector")
         .within(1e-4)
         .at_most(error, 1e-4);
@@ -152,7 +144,7 @@ fn main() -> anyhow::Result<()> {
     page.claim("every id is in exactly one list")
         .equals(in_lists == ids, true);
     page.claim("16 parts of 4 bits take 8 bytes")
-        .equals(made[2].0.bytes().codes, 8 * n);
+        .equals(four_bits.bytes().codes, 8 * n);
     page.claim("removed ids are gone")
         .equals((seen_again, index.len()), (0, n - gone.len()));
     page.claim("the same seed gives the same codes")

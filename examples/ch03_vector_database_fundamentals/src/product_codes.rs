@@ -36,15 +36,39 @@ impl Shape {
         }
     }
 
-    /// The settings, with 8 probes.
+    /// Codes of the vectors themselves.
+    #[must_use]
+    pub fn raw(self) -> Self {
+        Self {
+            by_residual: false,
+            ..self
+        }
+    }
+
+    /// Parts of four bits.
+    #[must_use]
+    pub fn four_bits(self) -> Self {
+        Self { bits: 4, ..self }
+    }
+
+    /// The best `rerank` candidates compared by their full vectors.
+    #[must_use]
+    pub fn reranked(self, rerank: usize) -> Self {
+        Self { rerank, ..self }
+    }
+
+    /// The settings, with 8 probes; half as many vectors and iterations as FAISS trains with, at a fifth of the time.
     pub fn config(self, seed: u64) -> IvfPqConfig {
         IvfPqConfig {
             ivf: IvfConfig {
                 lists: self.lists,
                 nprobe: 8,
+                max_iter: 10,
+                sample: 10_000,
                 seed,
                 ..IvfPqConfig::default().ivf
             },
+            iterations: 10,
             subspaces: self.subspaces,
             bits: self.bits,
             by_residual: self.by_residual,

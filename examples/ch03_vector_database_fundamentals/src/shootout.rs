@@ -32,7 +32,8 @@ pub struct Entry {
 
 type Search<'a> = dyn Fn(&[f32]) -> Result<(Vec<Hit>, SearchStats), AnnError> + 'a;
 
-/// Every family over its parameter, on the rows of `vectors` under ids `0..n`; `short` leaves out the longer hash keys.
+/// Every family over its parameter, on the rows of `vectors` under ids `0..n`; `short` leaves out the
+/// longer hash keys and trains codebooks on less.
 pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> anyhow::Result<Vec<Entry>> {
     let ids: Vec<u64> = (0..vectors.rows() as u64).collect();
     let mut flat = FlatIndex::new(vectors.dim(), L2)?;
@@ -97,13 +98,13 @@ pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> a
             ivf: IvfConfig {
                 lists: 1,
                 nprobe: 1,
-                sample: 10_000,
+                sample: if short { 5_000 } else { vectors.rows() },
                 seed,
                 ..IvfConfig::default()
             },
             subspaces: m,
             by_residual: false,
-            iterations: 15,
+            iterations: if short { 6 } else { 12 },
             ..IvfPqConfig::default()
         };
         let start = Instant::now();

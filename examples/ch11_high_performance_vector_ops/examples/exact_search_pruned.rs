@@ -15,11 +15,9 @@ fn main() -> anyhow::Result<()> {
     for (name, skewed) in [("isotropic", false), ("skewed, component j divided by j + 1", true)] {
         let scans = all_scans(&world(21, n, skewed), &world(22, 100, skewed))?;
         let mut table = Table::new(["scan", "a query", "multiply-adds", "to the end", "as brute force"]);
-        let mut chart = Chart::histogram(
-            format!("Dimensions read of each vector, {name}"),
-            "dimensions",
-            DIM / BLOCK,
-        );
+        let ends: Vec<usize> = (1..=DIM / BLOCK).map(|block| block * BLOCK).collect();
+        let labels = ends.iter().map(usize::to_string);
+        let mut chart = Chart::bars(format!("Dimensions read, {name}"), "dimensions", "vectors", labels);
         for scan in &scans {
             let answer = if scan.identical { "yes" } else { "no" };
             table.row([
@@ -30,7 +28,8 @@ fn main() -> anyhow::Result<()> {
                 answer.into(),
             ]);
             if !scan.dims_read.is_empty() {
-                chart = chart.series(scan.name, scan.dims_read.iter().copied());
+                let read = |&end: &usize| scan.dims_read.iter().filter(|&&dims| dims as usize == end).count();
+                chart = chart.series(scan.name, ends.iter().map(read));
             }
         }
         page.table(format!("{n} vectors of {DIM} values, {name}"), &table);
@@ -38,8 +37,8 @@ fn main() -> anyhow::Result<()> {
         identical.extend(scans.into_iter().map(|scan| scan.identical));
     }
     page.text(
-        "The bound on isotropic vectors is seldom below the tenth best score before the last block: ending early saves nothing. With the \
-         energy in few dimensions one block decides. The 8-bit screen doesn't care where the energy is.",
+        "On isotropic vectors a bound decides before the last block at best, which saves a quarter of the work and costs more in branches. \
+         With the energy in few dimensions the first block decides. The 8-bit screen doesn't care where the energy is.",
     );
 
     // The counts that a reference implementation gives on 2,000 vectors.
