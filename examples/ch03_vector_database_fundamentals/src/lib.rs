@@ -5,6 +5,7 @@
 pub mod consistency;
 pub mod coordination;
 pub mod faiss;
+pub mod faults;
 pub mod incidents;
 pub mod load;
 pub mod lookup;
