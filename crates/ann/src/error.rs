@@ -1,6 +1,7 @@
 //! [`AnnError`]: what an index refuses, with the offending value.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use eas_tensor::TensorError;
 
@@ -60,6 +61,42 @@ pub enum AnnError {
         /// The replica.
         replica: usize,
     },
+    /// There is no such file; only `create` makes one.
+    #[error("{}: there is no such file", path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file ends before what its header says it holds.
+    #[error("{}: the file is cut off: {bytes} bytes of {expected}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The size it should have at least.
+        expected: u64,
+    },
+    /// There are fewer rows.
+    #[error("row {row} of {rows} rows")]
+    OutOfRange {
+        /// The row asked for.
+        row: u64,
+        /// How many there are.
+        rows: u64,
+    },
+    /// A change of what was opened for reading.
+    #[error("{}: opened for reading only", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another writer has the file open.
+    #[error("{}: another writer has it open", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file can't be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -95,6 +132,15 @@ impl AnnError {
             name,
             got: got.to_string(),
             expected,
+        }
+    }
+
+    /// What the system says about a file; that it isn't there has a name of its own.
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            ErrorKind::NotFound => Self::NotFound { path },
+            _ => Self::Io { path, source },
         }
     }
 }

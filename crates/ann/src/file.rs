@@ -8,7 +8,7 @@
 //! | 8 | length of the payload in bytes |
 //! | .. | payload |
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -83,15 +83,59 @@ impl Writer {
         file.write_all(&header).map_err(io)?;
         file.write_all(&self.payload).map_err(io)?;
         file.sync_all().map_err(io)?;
-        std::fs::rename(&partial, path).map_err(io)
+        std::fs::rename(&partial, path).map_err(io)?;
+        sync_folder(path)
     }
+}
+
+/// Puts `bytes` in the place of the file at `path`, whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AnnError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let io = |source| AnnError::io(&partial, source);
+    let mut file = File::create(&partial).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(&partial, path).map_err(io)?;
+    sync_folder(path)
+}
+
+/// Takes the file for one writer; the system lets go of it when the file is closed, also by a crash.
+pub(crate) fn lock(path: &Path, file: &File) -> Result<(), AnnError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(AnnError::Locked {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(source)) => Err(AnnError::io(path, source)),
+    }
+}
+
+/// Waits until the folder of `path` has written down that the file is there. Where folders can't be opened, as on Windows, the file system
+/// sees to that itself.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), AnnError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    #[cfg(unix)]
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| AnnError::Io {
+            path: folder.to_path_buf(),
+            source,
+        })?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
 }
 
 /// The payload of an index file whose checksum holds, read front to back.
 #[derive(Debug)]
 pub(crate) struct Reader {
     path: PathBuf,
-    payload: Vec<u8>,
+    bytes: Vec<u8>,
     at: usize,
 }
 
@@ -132,8 +176,8 @@ impl Reader {
         }
         Ok(Self {
             path: path.to_path_buf(),
-            payload: payload.to_vec(),
-            at: 0,
+            bytes,
+            at: HEADER,
         })
     }
 
@@ -147,16 +191,16 @@ impl Reader {
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], AnnError> {
         let end = self.at.saturating_add(bytes);
-        if end > self.payload.len() {
+        if end > self.bytes.len() {
             return Err(self.corrupt("the payload ends before its content"));
         }
         let from = std::mem::replace(&mut self.at, end);
-        Ok(&self.payload[from..end])
+        Ok(&self.bytes[from..end])
     }
 
     /// Skips what [`Writer::align`] filled up.
     pub(crate) fn align(&mut self) -> Result<(), AnnError> {
-        let next = (HEADER + self.at).next_multiple_of(64) - HEADER;
+        let next = self.at.next_multiple_of(64);
         self.take(next - self.at).map(|_| ())
     }
 
@@ -193,7 +237,7 @@ impl Reader {
 
     /// Everything must have been read.
     pub(crate) fn finish(self) -> Result<(), AnnError> {
-        if self.at == self.payload.len() {
+        if self.at == self.bytes.len() {
             Ok(())
         } else {
             Err(self.corrupt("the payload goes on after its content"))

@@ -204,6 +204,20 @@ pub struct Hnsw {
     pool: Pool,
 }
 
+/// What [`Hnsw::parts`] gives; see the fields of [`Hnsw`].
+pub(crate) struct Parts<'a> {
+    pub(crate) ids: &'a [u64],
+    pub(crate) values: &'a [f32],
+    pub(crate) removed: &'a [bool],
+    pub(crate) stones: usize,
+    pub(crate) upper_rows: &'a [u32],
+    pub(crate) bottom: &'a [u32],
+    pub(crate) upper: &'a [u32],
+    /// Places for links of a node on the bottom level and above.
+    pub(crate) room: [usize; 2],
+    pub(crate) entry: Option<u32>,
+}
+
 /// A link that a new node asks of its neighbour `target`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct BackLink {
@@ -935,6 +949,21 @@ impl Hnsw {
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
             })
+    }
+
+    /// The arrays that the graph is made of.
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
+            ids: &self.ids,
+            values: &self.values,
+            removed: &self.removed,
+            stones: self.stones,
+            upper_rows: &self.upper_rows,
+            bottom: self.bottom.slots(),
+            upper: self.upper.slots(),
+            room: [self.bottom.stride(), self.upper.stride()],
+            entry: self.entry,
+        }
     }
 
     /// Bytes by purpose.

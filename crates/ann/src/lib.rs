@@ -19,21 +19,30 @@
 
 mod beam;
 pub mod compact;
+pub mod disk;
+pub mod disk_index;
 pub mod error;
 pub(crate) mod file;
+pub mod filtered;
 pub mod flat;
 pub mod hnsw;
 pub mod index;
 pub mod ivf;
 pub mod ivfpq;
+pub mod links;
 pub mod lsh;
 #[cfg(feature = "milvus")]
 pub mod milvus;
+pub(crate) mod pages;
 pub mod pruned;
 pub mod sharded;
 pub mod tree;
+pub mod versioned;
+pub mod wal;
 
 pub use compact::{CompactFlat, Storage};
+pub use disk::{Dtype, VectorFile};
+pub use disk_index::MappedHnsw;
 pub use error::AnnError;
 pub use flat::FlatIndex;
 pub use hnsw::{Hnsw, HnswConfig, Selection};

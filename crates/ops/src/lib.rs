@@ -9,6 +9,7 @@ pub mod balance;
 pub mod batch;
 pub mod breaker;
 pub mod bucket;
+pub mod cache;
 pub mod clock;
 pub mod digest;
 mod error;
@@ -18,5 +19,8 @@ pub mod pool;
 pub mod sim;
 pub mod slo;
 pub mod spans;
+pub mod tiered;
 
+pub use cache::{Cache, CacheStats, Policy};
 pub use error::OpsError;
+pub use tiered::TieredStore;

@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod error;
 pub mod finance;
 pub mod global;
+pub mod graph_memory;
 pub mod latency;
 pub mod queueing;
 pub mod risk;
@@ -26,5 +27,6 @@ pub mod roi;
 pub mod roofline;
 pub mod scale;
 pub mod sensitivity;
+pub mod shards;
 
 pub use error::PlanError;

@@ -16,6 +16,7 @@ pub mod media;
 pub mod mmr;
 pub mod multimodal;
 pub mod papers;
+pub mod planner;
 pub mod query;
 pub mod rag;
 pub mod rerank;

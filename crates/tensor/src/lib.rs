@@ -11,6 +11,7 @@ pub mod intrinsic;
 pub mod kernels;
 pub mod kmeans;
 mod linalg;
+pub mod mapped;
 pub mod matrix;
 pub mod pca;
 pub mod quant;

@@ -2,13 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod churn;
 pub mod consistency;
 pub mod coordination;
 pub mod faiss;
 pub mod faults;
+pub mod gloss_rows;
 pub mod incidents;
 pub mod load;
 pub mod lookup;
+pub mod mini_db;
 pub mod product_codes;
 pub mod regions;
 pub mod replication;
