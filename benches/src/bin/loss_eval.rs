@@ -102,6 +102,7 @@ fn main() -> Result<()> {
             },
         );
     }
+    let memory = eas_bench::PeakMemory::start();
     let mut fastest = f64::INFINITY;
     let mut result = None;
     for _ in 0..flags.repeat {
@@ -114,7 +115,7 @@ fn main() -> Result<()> {
     let computed = result.loss.dtype();
     println!("{loss}: {:.9}", result.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?);
     println!(
-        "{rows} rows, value and gradients in {computed:?}: {:.2} ms",
+        "{rows} rows, value and gradients in {computed:?}: {:.2} ms{memory}",
         fastest * 1e3
     );
     let cast = |tensor: &Tensor| {

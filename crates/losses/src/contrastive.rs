@@ -423,8 +423,9 @@ impl Debiased {
         let keep = mask(2 * batch, 2 * batch, &z, |i, j| {
             i != j && i != (j + batch) % (2 * batch)
         })?;
-        // Everything is divided by exp(largest logit), so that no temperature overflows.
-        let largest = logits.detach().max_keepdim(D::Minus1)?;
+        // Everything is divided by the exponential of the row's largest logit, so that no temperature overflows or leaves only zeros.
+        let others = mask(2 * batch, 2 * batch, &z, |i, j| i != j)?;
+        let largest = masked(&logits.detach(), &others)?.max_keepdim(D::Minus1)?;
         let e = masked(&logits.broadcast_sub(&largest)?, &keep)?.exp()?;
         let g = (&own - &largest)?.exp()?;
         let r = if self.beta == 0.0 {

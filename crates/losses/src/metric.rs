@@ -320,7 +320,8 @@ fn arc(sine: &Tensor, cosine: &Tensor) -> Result<Tensor, LossError> {
     let value: Vec<f64> = s.iter().zip(&c).map(|(s, c)| 2.0 * s.atan2(*c)).collect();
     let value = crate::ops::constant(value, sine.dims(), sine)?;
     let (s, c) = (sine.detach(), cosine.detach());
-    let norm = (s.sqr()? + c.sqr()?)?;
+    // Of two unit rows this is 4; of rows without direction it is 0, and so are both slopes.
+    let norm = (s.sqr()? + c.sqr()?)?.maximum(1e-12)?;
     let along = ((&c / &norm)? * 2.0)?;
     let across = ((&s / &norm)? * 2.0)?;
     let slope = ((sine - s)? * along)?;
