@@ -102,7 +102,7 @@ fn main() -> Result<()> {
             },
         );
     }
-    let memory = eas_bench::PeakMemory::start();
+    let memory = eas_bench::memory::PeakMemory::start();
     let mut fastest = f64::INFINITY;
     let mut result = None;
     for _ in 0..flags.repeat {

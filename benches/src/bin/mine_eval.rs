@@ -78,7 +78,7 @@ fn main() -> Result<()> {
             Distance::Euclidean
         },
     };
-    let memory = eas_bench::PeakMemory::start();
+    let memory = eas_bench::memory::PeakMemory::start();
     let mut fastest = f64::INFINITY;
     let mut triplets = miner.mine(rows, &labels)?;
     for _ in 0..flags.repeat {

@@ -205,7 +205,7 @@ fn extreme_batches_give_finite_numbers_or_an_error() {
             );
             let opposite = |x: &Tensor| {
                 let sign: Vec<f64> = (0..x.elem_count())
-                    .map(|i| if (i / DIM) % 2 == 0 { 1.0 } else { -1.0 })
+                    .map(|i| if (i / DIM).is_multiple_of(2) { 1.0 } else { -1.0 })
                     .collect();
                 Tensor::from_vec(sign, x.dims(), &Device::Cpu)
                     .unwrap()

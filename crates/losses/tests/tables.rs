@@ -2,6 +2,7 @@
 
 use approx::assert_abs_diff_eq;
 use candle_core::{DType, Device, Tensor, Var};
+use eas_losses::Distance::{Cosine, Euclidean, SquaredEuclidean};
 use eas_losses::contrastive::{Debiased, HardInBatch};
 use eas_losses::fixtures::{self, Tiny};
 use eas_losses::metric::{Angular, AngularMargin, Neg, PairContrastive, PairLabel, angles};
@@ -328,7 +329,6 @@ fn triplet_losses() {
         let out = out.unwrap();
         (number(&out.loss), out.metrics)
     };
-    use Distance::{Cosine, Euclidean, SquaredEuclidean};
     let table = [
         (Euclidean, false, false, [0.05, 0.125, 0.3718819967]),
         (Euclidean, true, false, [0.0533924903, 0.1283924903, 0.3922725664]),
@@ -493,7 +493,6 @@ fn mined_triplets_and_their_losses() {
         .unwrap();
         (number(&out.loss), out.metrics.active * out.metrics.triplets as f64)
     };
-    use Distance::{Cosine, Euclidean};
     let table = [
         (Strategy::BatchHard, [8, 8], [0.8404445218, 0.4723351561], 0.6652092346),
         (
@@ -859,7 +858,9 @@ fn samplers() {
         distinct.dedup();
         assert_eq!((batch.len(), distinct.len()), (50, 50));
         assert!((0..10).all(|class| batch.iter().filter(|&&i| labels[i] == class).count() == 5));
-        batch.iter().for_each(|&i| seen[i] += 1);
+        for &i in batch {
+            seen[i] += 1;
+        }
     }
     assert_eq!(batches.len(), 36);
     assert_eq!(seen.iter().filter(|&&count| count > 0).count(), 1788);
@@ -881,7 +882,9 @@ fn samplers() {
         let share = shard(rank, false).epoch(2).unwrap();
         assert_eq!(share.len(), 450);
         assert_ne!(share, shard(rank, false).epoch(3).unwrap());
-        share.into_iter().for_each(|i| counts[i] += 1);
+        for i in share {
+            counts[i] += 1;
+        }
         assert_eq!(shard(rank, true).epoch(2).unwrap().len(), 449);
     }
     assert_eq!(counts.iter().filter(|&&c| c == 2).count(), 3);
