@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use eas_tensor::Matrix;
+use eas_tensor::buffer::Buffer;
 use eas_tensor::fastscan::{self, ByteTable, PackedCodes};
 use eas_tensor::gemm::{Epilogue, PackedMatrix};
 use eas_tensor::kernels;
@@ -147,12 +148,20 @@ enum Codes {
     Packed(PackedCodes),
 }
 
-/// The codes of one cell, with ids and (when re-ranked) vectors in the same order.
+/// The codes of one cell, with ids and (when re-ranked) numbers of full vectors in the same order.
 #[derive(Debug, Clone)]
 struct List {
     ids: Vec<u64>,
     codes: Codes,
-    vectors: Vec<f32>,
+    rows: Vec<u32>,
+}
+
+/// The full vectors of all lists in one place: re-ranking reads them at random, which wants large pages.
+#[derive(Debug, Clone, Default)]
+struct Vectors {
+    values: Buffer<f32>,
+    /// Id of each row.
+    ids: Vec<u64>,
 }
 
 /// An orthogonal map of the residuals, and the centres as it maps them.
@@ -178,7 +187,8 @@ pub struct IvfPq {
     centres: Centres,
     rotation: Option<Rotation>,
     pq: Pq,
-    keeps_vectors: bool,
+    /// `None` when there is no re-ranking.
+    vectors: Option<Vectors>,
     lists: Vec<List>,
     place: HashMap<u64, (u32, u32)>,
 }
@@ -229,7 +239,7 @@ impl IvfPq {
             centres,
             rotation,
             pq,
-            keeps_vectors: config.rerank > 0,
+            vectors: (config.rerank > 0).then(Vectors::default),
             place: HashMap::new(),
         })
     }
@@ -250,7 +260,7 @@ impl IvfPq {
 
     /// Sets how many candidates are re-ranked; above 0 only in an index that was made to keep its vectors.
     pub fn set_rerank(&mut self, rerank: usize) -> Result<(), AnnError> {
-        if rerank > 0 && !self.keeps_vectors {
+        if rerank > 0 && self.vectors.is_none() {
             return Err(AnnError::parameter(
                 "rerank",
                 &rerank,
@@ -285,7 +295,10 @@ impl IvfPq {
             codebooks: (dim * 4) << self.config.bits,
             centres: 4 * (self.config.ivf.lists * dim + rotation),
             ids: 8 * n,
-            vectors: self.lists.iter().map(|list| size_of_val(list.vectors.as_slice())).sum(),
+            vectors: self
+                .vectors
+                .as_ref()
+                .map_or(0, |vectors| size_of_val(&vectors.values[..])),
         }
     }
 
@@ -424,37 +437,37 @@ impl IvfPq {
             }
             list.scan(number as u32, offset, scratch, keep, &mut pool);
         }
-        let mut found = pool.into_vec();
-        let exact = |&Candidate {
-                         id: (id, list, slot), ..
-                     }: &Candidate<Place>| {
-            let distance = if self.config.rerank > 0 {
-                self.metric
-                    .distance(query.plain, self.lists[list as usize].vector(slot, self.dim))
-            } else {
-                self.metric.distance(query.rotated, &self.decode_rotated(list, slot))
-            };
-            (id, distance)
-        };
-        let mut best: Vec<(u64, f32)> = if self.config.rerank > 0 {
+        let found = pool.into_vec();
+        let mut best: Vec<(u64, f32)> = Vec::with_capacity(found.len());
+        if let Some(vectors) = self.vectors.as_ref().filter(|_| self.config.rerank > 0) {
             stats.full_distances(found.len(), self.dim);
-            // The order of memory, with the rows ahead on their way to the cache.
-            found.sort_unstable_by_key(|candidate| (candidate.id.1, candidate.id.2));
-            let row = |c: &Candidate<Place>| self.lists[c.id.1 as usize].vector(c.id.2, self.dim);
-            found.iter().take(PREFETCH).for_each(|c| kernels::prefetch(row(c)));
-            (0..found.len())
-                .map(|i| {
-                    if let Some(ahead) = found.get(i + PREFETCH) {
-                        kernels::prefetch(row(ahead));
-                    }
-                    exact(&found[i])
-                })
-                .collect()
+            let row = |candidate: &Candidate<Place>| {
+                let (_, list, slot) = candidate.id;
+                let row = self.lists[list as usize].rows[slot as usize] as usize;
+                &vectors.values[row * self.dim..(row + 1) * self.dim]
+            };
+            let rows: Vec<&[f32]> = found.iter().map(row).collect();
+            // Some rows ahead are always on their way to the cache.
+            for row in rows.iter().take(PREFETCH) {
+                kernels::prefetch(row);
+            }
+            for (i, (row, candidate)) in rows.iter().zip(&found).enumerate() {
+                if let Some(ahead) = rows.get(i + PREFETCH) {
+                    kernels::prefetch(ahead);
+                }
+                best.push((candidate.id.0, self.metric.distance(query.plain, row)));
+            }
         } else if self.config.bits == 4 {
-            found.iter().map(exact).collect()
+            best.extend(found.iter().map(|candidate| {
+                let (id, list, slot) = candidate.id;
+                (
+                    id,
+                    self.metric.distance(query.rotated, &self.decode_rotated(list, slot)),
+                )
+            }));
         } else {
-            found.iter().map(|c| (c.id.0, c.distance)).collect()
-        };
+            best.extend(found.iter().map(|candidate| (candidate.id.0, candidate.distance)));
+        }
         best.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         best.truncate(k);
         let hit = |(id, distance)| Hit {
@@ -496,12 +509,8 @@ impl List {
                 4 => Codes::Packed(PackedCodes::new(config.subspaces)),
                 _ => Codes::Bytes(Vec::new()),
             },
-            vectors: Vec::new(),
+            rows: Vec::new(),
         }
-    }
-
-    fn vector(&self, slot: u32, dim: usize) -> &[f32] {
-        &self.vectors[slot as usize * dim..(slot as usize + 1) * dim]
     }
 
     fn code(&self, slot: usize, parts: usize) -> Vec<u8> {
@@ -561,6 +570,16 @@ impl List {
                 });
             }
         }
+    }
+}
+
+impl Vectors {
+    /// The last row moves into row `row`.
+    fn swap_remove(&mut self, row: usize, dim: usize) {
+        self.ids.swap_remove(row);
+        let last = self.ids.len() * dim;
+        self.values.copy_within(last.., row * dim);
+        self.values.resize(last, 0.0);
     }
 }
 
@@ -636,8 +655,10 @@ impl VectorIndex for IvfPq {
                 Codes::Bytes(bytes) => bytes.extend_from_slice(code),
                 Codes::Packed(packed) => packed.push(code),
             }
-            if self.keeps_vectors {
-                list.vectors.extend_from_slice(stored.row(i));
+            if let Some(vectors) = &mut self.vectors {
+                list.rows.push(vectors.ids.len() as u32);
+                vectors.ids.push(ids[i]);
+                vectors.values.extend_from_slice(stored.row(i));
             }
         }
         Ok(())
@@ -657,11 +678,16 @@ impl VectorIndex for IvfPq {
                 Codes::Bytes(bytes) => swap_remove_row(bytes, slot, last, self.config.subspaces),
                 Codes::Packed(packed) => packed.swap_remove(slot),
             }
-            if !list.vectors.is_empty() {
-                swap_remove_row(&mut list.vectors, slot, last, self.dim);
-            }
+            let row = (!list.rows.is_empty()).then(|| list.rows.swap_remove(slot));
             if let Some(&moved) = list.ids.get(slot) {
                 self.place.insert(moved, (number, slot as u32));
+            }
+            if let (Some(row), Some(vectors)) = (row, &mut self.vectors) {
+                vectors.swap_remove(row as usize, self.dim);
+                let moved = vectors.ids.get(row as usize).and_then(|id| self.place.get(id));
+                if let Some(&(list, slot)) = moved {
+                    self.lists[list as usize].rows[slot as usize] = row;
+                }
             }
         }
         Ok(before - self.place.len())
@@ -704,7 +730,7 @@ impl VectorIndex for IvfPq {
         for codebook in self.pq.codebooks() {
             write_matrix(&mut out, codebook);
         }
-        out.u8(u8::from(self.keeps_vectors));
+        out.u8(u8::from(self.vectors.is_some()));
         for list in &self.lists {
             out.u64(list.ids.len() as u64);
             out.u64s(&list.ids);
@@ -712,8 +738,10 @@ impl VectorIndex for IvfPq {
                 Codes::Bytes(bytes) => out.bytes(bytes),
                 Codes::Packed(packed) => out.bytes(packed.as_bytes()),
             }
-            if self.keeps_vectors {
-                out.f32s(&list.vectors);
+            if let Some(vectors) = &self.vectors {
+                for &row in &list.rows {
+                    out.f32s(&vectors.values[row as usize * self.dim..(row as usize + 1) * self.dim]);
+                }
             }
         }
         out.finish(path, KIND)
@@ -756,6 +784,7 @@ impl VectorIndex for IvfPq {
             codebooks.push(codebook);
         }
         let keeps_vectors = file.u8()? != 0;
+        let mut vectors = keeps_vectors.then(Vectors::default);
         if config.rerank > 0 && !keeps_vectors {
             return Err(file.corrupt("no vectors to re-rank by"));
         }
@@ -771,12 +800,14 @@ impl VectorIndex for IvfPq {
             } else {
                 Codes::Bytes(file.bytes(len.saturating_mul(parts))?)
             };
-            let vectors = if keeps_vectors {
-                file.f32s(len.saturating_mul(dim))?
-            } else {
-                Vec::new()
-            };
-            lists.push(List { ids, codes, vectors });
+            let mut rows = Vec::new();
+            if let Some(vectors) = &mut vectors {
+                let values = file.f32s(len.saturating_mul(dim))?;
+                rows.extend((vectors.ids.len() as u32..).take(len));
+                vectors.values.extend_from_slice(&values);
+                vectors.ids.extend_from_slice(&ids);
+            }
+            lists.push(List { ids, codes, rows });
         }
         let place =
             places(lists.iter().map(|list| list.ids.as_slice())).ok_or_else(|| file.corrupt("an id stands twice"))?;
@@ -788,7 +819,7 @@ impl VectorIndex for IvfPq {
             centres: Centres::new(centroids, config.ivf.spherical),
             rotation,
             pq: Pq::from_codebooks(codebooks)?,
-            keeps_vectors,
+            vectors,
             lists,
             place,
         })
