@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use eas_ann::{FlatIndex, Hnsw, HnswConfig, Metric, VectorIndex};
+use eas_ann::{FlatIndex, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, MappedHnsw, Metric, VectorIndex};
 use eas_tensor::Matrix;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -15,6 +16,10 @@ pub enum Kind {
     Flat,
     /// A graph over the vectors; the search parameter is `ef`.
     Hnsw,
+    /// Inverted lists of product codes, re-ranked by full vectors; the search parameter is `nprobe`.
+    Ivfpq,
+    /// The graph of `hnsw` in a file that is mapped into memory; the search parameter is `ef`.
+    Disk,
 }
 
 impl Kind {
@@ -23,6 +28,8 @@ impl Kind {
         match self {
             Self::Flat => "flat",
             Self::Hnsw => "hnsw",
+            Self::Ivfpq => "ivfpq",
+            Self::Disk => "disk",
         }
     }
 }
@@ -52,12 +59,27 @@ impl By {
 /// How the index is built.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Build {
-    /// Links of a node (hnsw)
+    /// Links of a node (hnsw, disk)
     #[arg(long, default_value_t = 16)]
     pub m: usize,
-    /// Width of the beam while building (hnsw)
+    /// Width of the beam while building (hnsw, disk)
     #[arg(long, default_value_t = 200)]
     pub ef_construction: usize,
+    /// Lists; 0 means about four times the root of the number of vectors (ivfpq)
+    #[arg(long, default_value_t = 0)]
+    pub lists: usize,
+    /// Parts of a vector; 0 means one for each two values (ivfpq)
+    #[arg(long, default_value_t = 0)]
+    pub subspaces: usize,
+    /// Bits of a part, 4 or 8 (ivfpq)
+    #[arg(long, default_value_t = 4)]
+    pub bits: usize,
+    /// Candidates that are compared by their full vectors; 0 ranks by codes alone (ivfpq)
+    #[arg(long, default_value_t = 100)]
+    pub rerank: usize,
+    /// Rounds of the search for a rotation (ivfpq)
+    #[arg(long, default_value_t = 0)]
+    pub opq_iterations: usize,
     /// Seed of what is random in the build
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -166,6 +188,13 @@ pub struct Subject {
 enum Index {
     Flat(FlatIndex),
     Hnsw(Box<Hnsw>),
+    Ivfpq(Box<IvfPq>),
+    Disk {
+        index: Box<MappedHnsw>,
+        bytes: usize,
+        /// Deleted with the index.
+        _folder: tempfile::TempDir,
+    },
 }
 
 impl Subject {
@@ -180,16 +209,22 @@ impl Subject {
                     index.add(&ids, base)?;
                     Index::Flat(index)
                 }
-                Kind::Hnsw => {
-                    let config = HnswConfig {
-                        m: build.m,
-                        ef_construction: build.ef_construction,
-                        seed: build.seed,
-                        ..HnswConfig::default()
-                    };
-                    let mut index = Hnsw::new(base.dim(), metric, config)?;
+                Kind::Hnsw => Index::Hnsw(Box::new(hnsw(build, base, metric, &ids)?)),
+                Kind::Ivfpq => {
+                    let config = ivfpq_config(build, base);
+                    let mut index = IvfPq::train(base, metric, config)?;
                     index.add(&ids, base)?;
-                    Index::Hnsw(Box::new(index))
+                    Index::Ivfpq(Box::new(index))
+                }
+                Kind::Disk => {
+                    let folder = tempfile::tempdir().context("making a folder for the index")?;
+                    let path = folder.path().join("graph");
+                    MappedHnsw::write(&hnsw(build, base, metric, &ids)?, &path)?;
+                    Index::Disk {
+                        index: Box::new(MappedHnsw::open(&path)?),
+                        bytes: std::fs::metadata(&path).context("looking at the index")?.len() as usize,
+                        _folder: folder,
+                    }
                 }
             })
         })?;
@@ -208,6 +243,11 @@ impl Subject {
                 let bytes = index.bytes();
                 bytes.vectors + bytes.links + bytes.bookkeeping
             }
+            Index::Ivfpq(index) => {
+                let bytes = index.bytes();
+                bytes.codes + bytes.codebooks + bytes.centres + bytes.ids + bytes.vectors
+            }
+            Index::Disk { bytes, .. } => *bytes,
         }
     }
 
@@ -215,6 +255,9 @@ impl Subject {
         match &mut self.index {
             Index::Flat(_) => {}
             Index::Hnsw(index) => index.set_ef(par)?,
+            Index::Ivfpq(index) => index.set_nprobe(par)?,
+            // Its beam is an argument of the search.
+            Index::Disk { .. } => ensure!(par > 0, "ef is 0, must be at least 1"),
         }
         Ok(())
     }
@@ -223,16 +266,24 @@ impl Subject {
         match &self.index {
             Index::Flat(index) => index,
             Index::Hnsw(index) => index.as_ref(),
+            Index::Ivfpq(index) => index.as_ref(),
+            Index::Disk { index, .. } => index.as_ref(),
         }
     }
 
     /// Answers all queries once with the search parameter `par`, in `pool`.
     pub fn measure(&mut self, task: &Task, par: usize, k: usize, pool: &rayon::ThreadPool) -> Result<Point> {
         self.set(par)?;
-        let searcher = self.searcher();
+        let queries = &task.queries;
         let (found, seconds) = pool.install(|| {
             let started = Instant::now();
-            let found = searcher.search_batch(&task.queries, k);
+            let found = match &self.index {
+                Index::Disk { index, .. } => (0..queries.rows())
+                    .into_par_iter()
+                    .map(|row| Ok(index.search_counted(queries.row(row), k, par, None)?.0))
+                    .collect(),
+                _ => self.searcher().search_batch(queries, k),
+            };
             (found, started.elapsed().as_secs_f64())
         });
         let found = found?;
@@ -254,6 +305,36 @@ impl Subject {
     }
 }
 
+fn hnsw(build: Build, base: &Matrix, metric: Metric, ids: &[u64]) -> Result<Hnsw> {
+    let config = HnswConfig {
+        m: build.m,
+        ef_construction: build.ef_construction,
+        seed: build.seed,
+        ..HnswConfig::default()
+    };
+    let mut index = Hnsw::new(base.dim(), metric, config)?;
+    index.add(ids, base)?;
+    Ok(index)
+}
+
+fn ivfpq_config(build: Build, base: &Matrix) -> IvfPqConfig {
+    let or = |given: usize, otherwise: usize| if given == 0 { otherwise } else { given };
+    let lists = (4.0 * (base.rows() as f64).sqrt()) as usize;
+    let defaults = IvfPqConfig::default();
+    IvfPqConfig {
+        ivf: IvfConfig {
+            lists: or(build.lists, lists.clamp(1, base.rows())),
+            seed: build.seed,
+            ..defaults.ivf
+        },
+        subspaces: or(build.subspaces, base.dim().div_ceil(2)),
+        bits: build.bits,
+        rerank: build.rerank,
+        opq_iterations: build.opq_iterations,
+        ..defaults
+    }
+}
+
 /// A pool of `threads` threads; 0 means all of the machine's.
 pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
@@ -269,7 +350,7 @@ pub struct Point {
     pub lib: &'static str,
     /// The kind of index.
     pub index: &'static str,
-    /// The search parameter: `ef`.
+    /// The search parameter: `ef` or `nprobe`.
     pub par: usize,
     /// Share of the true neighbours that were found.
     pub recall: f64,
@@ -290,6 +371,11 @@ mod tests {
     const BUILD: Build = Build {
         m: 8,
         ef_construction: 60,
+        lists: 0,
+        subspaces: 0,
+        bits: 4,
+        rerank: 50,
+        opq_iterations: 0,
         seed: 1,
     };
 
@@ -305,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_finds_everything_and_the_graph_more_with_a_wider_beam() {
+    fn flat_finds_everything_and_the_others_more_with_more_work() {
         let (_folder, base, queries, truth) = files();
         let given = Task::read(&base, &queries, Some(&truth), Metric::Dot, 10).unwrap();
         let computed = Task::read(&base, &queries, None, Metric::Dot, 10).unwrap();
@@ -314,13 +400,14 @@ mod tests {
         let mut flat = Subject::build(Kind::Flat, BUILD, &given.base, Metric::Dot, 1).unwrap();
         let point = flat.measure(&given, 0, 10, &one).unwrap();
         assert_eq!((point.recall, point.bytes_per_vector), (1.0, 16.0 * 4.0 + 8.0));
-        let mut graph = Subject::build(Kind::Hnsw, BUILD, &given.base, Metric::Dot, 1).unwrap();
-        let recalls: Vec<f64> = [10, 200]
-            .iter()
-            .map(|&ef| graph.measure(&given, ef, 10, &one).unwrap().recall)
-            .collect();
-        assert!(recalls[0] <= recalls[1] && recalls[1] > 0.95, "{recalls:?}");
-        assert!(graph.measure(&given, 0, 10, &one).is_err());
+        for (kind, pars) in [(Kind::Hnsw, [10, 200]), (Kind::Ivfpq, [1, 60]), (Kind::Disk, [10, 200])] {
+            let mut index = Subject::build(kind, BUILD, &given.base, Metric::Dot, 1).unwrap();
+            let points = pars.map(|par| index.measure(&given, par, 10, &one).unwrap());
+            let recalls = points.map(|point| point.recall);
+            assert!(recalls[0] <= recalls[1] && recalls[1] > 0.95, "{kind:?}: {recalls:?}");
+            assert!(index.bytes() > 500 * 16, "{kind:?}: {}", index.bytes());
+            assert!(index.measure(&given, 0, 10, &one).is_err());
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let mut subject = Subject::build(flags.index, flags.build, &task.base, metric, flags.build_threads)?;
     let sweep = match flags.index {
         Kind::Flat => vec![0],
-        Kind::Hnsw => flags.sweep.clone(),
+        _ => flags.sweep.clone(),
     };
     let threads = pool(flags.threads)?;
     let mut round = || -> Result<Vec<Point>> {
