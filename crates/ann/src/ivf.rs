@@ -14,7 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::path::Path;
 
 use eas_tensor::Matrix;
@@ -25,9 +25,9 @@ use rayon::prelude::*;
 use crate::AnnError;
 use crate::file::{Reader, Writer};
 use crate::index::{
-    Candidate, Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, keep_best,
-    prepare_query, sorted_hits,
+    Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, prepare_query, sorted_hits,
 };
+use crate::lists::VectorLists;
 
 const KIND: [u8; 4] = *b"IVFF";
 /// Queries whose products with all centres one task holds at once.
@@ -93,13 +93,6 @@ impl IvfConfig {
     }
 }
 
-/// The vectors of one cell.
-#[derive(Debug, Clone, Default)]
-struct List {
-    ids: Vec<u64>,
-    values: Vec<f32>,
-}
-
 /// An inverted file over uncompressed vectors.
 ///
 /// [`VectorIndex::search`] scans `nprobe` lists, and further ones in the order of their centres while it has fewer than `k` hits;
@@ -110,8 +103,7 @@ pub struct IvfIndex {
     dim: usize,
     config: IvfConfig,
     centres: Centres,
-    lists: Vec<List>,
-    place: HashMap<u64, (u32, u32)>,
+    lists: VectorLists,
 }
 
 impl IvfIndex {
@@ -123,9 +115,8 @@ impl IvfIndex {
             metric,
             dim: sample.dim(),
             config,
-            lists: vec![List::default(); config.lists],
+            lists: VectorLists::new(sample.dim(), config.lists),
             centres,
-            place: HashMap::new(),
         })
     }
 
@@ -150,20 +141,19 @@ impl IvfIndex {
 
     /// Number of vectors in each list.
     pub fn list_lens(&self) -> Vec<usize> {
-        self.lists.iter().map(|list| list.ids.len()).collect()
+        self.lists.lens()
     }
 
     /// `lists * sum(n_i^2) / n^2`: 1 when all lists are equally long, and the factor by which a scan of one list is longer
     /// otherwise when queries fall where the vectors are.
     pub fn imbalance(&self) -> f64 {
         let squares: f64 = self.list_lens().iter().map(|&n| (n as f64).powi(2)).sum();
-        self.lists.len() as f64 * squares / (self.len() as f64).powi(2)
+        self.lists.count() as f64 * squares / (self.len() as f64).powi(2)
     }
 
     /// Bytes of vectors, ids and centres, without the hash table from id to place.
     pub fn bytes(&self) -> usize {
-        let vectors = self.len() * (4 * self.dim + 8);
-        vectors + size_of_val(self.centroids().as_slice())
+        self.lists.bytes() + size_of_val(self.centroids().as_slice())
     }
 
     /// The `k` nearest of the vectors in the `nprobe` nearest lists (default: the index's) whose ids pass `keep`, and what it
@@ -195,22 +185,15 @@ impl IvfIndex {
         if k == 0 || self.is_empty() {
             return (Vec::new(), stats);
         }
-        stats.full_distances(self.lists.len(), self.dim);
+        stats.full_distances(self.lists.count(), self.dim);
         let mut best = BinaryHeap::new();
         let mut ranked = Ranking::new(scores);
         for (nth, list) in ranked.by_ref(least, most).enumerate() {
             if nth >= least && best.len() >= k {
                 break;
             }
-            let list = &self.lists[list];
-            stats.lists_probed += 1;
-            for (&id, row) in list.ids.iter().zip(list.values.chunks_exact(self.dim)) {
-                if keep(id) {
-                    let distance = self.metric.distance(query, row);
-                    stats.full_distances(1, self.dim);
-                    keep_best(&mut best, Candidate { distance, id }, k);
-                }
-            }
+            self.lists
+                .scan(list, self.metric, query, k, keep, &mut best, &mut stats);
         }
         (sorted_hits(self.metric, best), stats)
     }
@@ -263,11 +246,11 @@ impl VectorIndex for IvfIndex {
     }
 
     fn len(&self) -> usize {
-        self.place.len()
+        self.lists.len()
     }
 
     fn contains(&self, id: u64) -> bool {
-        self.place.contains_key(&id)
+        self.lists.contains(id)
     }
 
     fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
@@ -275,37 +258,20 @@ impl VectorIndex for IvfIndex {
         check_new_ids(ids, |id| self.contains(id))?;
         let vectors = self.metric.stored(vectors.clone());
         for ((&id, vector), list) in ids.iter().zip(vectors.iter_rows()).zip(self.centres.assign(&vectors)) {
-            let to = &mut self.lists[list];
-            self.place.insert(id, (list as u32, to.ids.len() as u32));
-            to.ids.push(id);
-            to.values.extend_from_slice(vector);
+            self.lists.push(list, id, vector);
         }
         Ok(())
     }
 
     /// The last vector of the list moves into the gap: `O(dim)` an id.
     fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
-        let before = self.place.len();
-        for id in ids {
-            let Some((number, slot)) = self.place.remove(id) else {
-                continue;
-            };
-            let (list, slot) = (&mut self.lists[number as usize], slot as usize);
-            list.ids.swap_remove(slot);
-            let last = list.ids.len() * self.dim;
-            list.values.copy_within(last.., slot * self.dim);
-            list.values.truncate(last);
-            if let Some(&moved) = list.ids.get(slot) {
-                self.place.insert(moved, (number, slot as u32));
-            }
-        }
-        Ok(before - self.place.len())
+        Ok(self.lists.remove(ids))
     }
 
     fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError> {
         let query = prepare_query(self.metric, self.dim, query)?;
         let scores = self.centres.scores(query.as_slice());
-        let (least, most) = (self.config.nprobe, self.lists.len());
+        let (least, most) = (self.config.nprobe, self.lists.count());
         Ok(self.scan(query.row(0), &scores, k, least, most, keep).0)
     }
 
@@ -313,10 +279,10 @@ impl VectorIndex for IvfIndex {
     fn search_batch(&self, queries: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, AnnError> {
         check_queries(self.dim, queries)?;
         let queries = self.metric.stored(queries.clone());
-        let (least, most) = (self.config.nprobe, self.lists.len());
+        let (least, most) = (self.config.nprobe, self.lists.count());
         let task = |rows: &[f32]| -> Vec<Vec<Hit>> {
             let scores = self.centres.scores(rows);
-            let each = rows.chunks_exact(self.dim).zip(scores.chunks_exact(self.lists.len()));
+            let each = rows.chunks_exact(self.dim).zip(scores.chunks_exact(self.lists.count()));
             each.map(|(query, scores)| self.scan(query, scores, k, least, most, &|_| true).0)
                 .collect()
         };
@@ -332,11 +298,7 @@ impl VectorIndex for IvfIndex {
         out.u8(self.metric.code());
         write_config(&mut out, &self.config);
         write_matrix(&mut out, self.centroids());
-        for list in &self.lists {
-            out.u64(list.ids.len() as u64);
-            out.u64s(&list.ids);
-            out.f32s(&list.values);
-        }
+        self.lists.write(&mut out);
         out.finish(path, KIND)
     }
 
@@ -349,15 +311,7 @@ impl VectorIndex for IvfIndex {
             return Err(file.corrupt("the centres don't fit the number of lists"));
         }
         let dim = centroids.dim();
-        let mut lists = Vec::with_capacity(config.lists);
-        for _ in 0..config.lists {
-            let len = file.u64()? as usize;
-            let ids = file.u64s(len)?;
-            let values = file.f32s(len.saturating_mul(dim))?;
-            lists.push(List { ids, values });
-        }
-        let place =
-            places(lists.iter().map(|list| list.ids.as_slice())).ok_or_else(|| file.corrupt("an id stands twice"))?;
+        let lists = VectorLists::read(&mut file, dim, config.lists)?;
         file.finish()?;
         Ok(Self {
             metric,
@@ -365,22 +319,8 @@ impl VectorIndex for IvfIndex {
             config,
             centres: Centres::new(centroids, config.spherical),
             lists,
-            place,
         })
     }
-}
-
-/// List and slot of every id; `None` when one stands twice.
-pub(crate) fn places<'a>(lists: impl Iterator<Item = &'a [u64]>) -> Option<HashMap<u64, (u32, u32)>> {
-    let mut place = HashMap::new();
-    for (list, ids) in lists.enumerate() {
-        for (slot, &id) in ids.iter().enumerate() {
-            if place.insert(id, (list as u32, slot as u32)).is_some() {
-                return None;
-            }
-        }
-    }
-    Some(place)
 }
 
 pub(crate) fn write_matrix(out: &mut Writer, matrix: &Matrix) {

@@ -30,7 +30,8 @@ use crate::file::{Reader, Writer};
 use crate::index::{
     Candidate, Hit, Metric, Pool, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, prepare_query,
 };
-use crate::ivf::{IvfConfig, Ranking, places, read_config, read_matrix, write_config, write_matrix};
+use crate::ivf::{IvfConfig, Ranking, read_config, read_matrix, write_config, write_matrix};
+use crate::lists::places;
 
 const KIND: [u8; 4] = *b"IVPQ";
 /// Queries whose products with all centres one task holds at once.

@@ -30,6 +30,7 @@ pub mod index;
 pub mod ivf;
 pub mod ivfpq;
 pub mod links;
+mod lists;
 pub mod lsh;
 #[cfg(feature = "milvus")]
 pub mod milvus;

@@ -4,7 +4,7 @@
 //! A search walks down. With a beam of 1 it takes the nearest child at each level and never returns: a neighbour just across the border
 //! of a cell is lost. A wider beam follows several nodes at each level and buys that recall back with comparisons.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::path::Path;
 
 use eas_tensor::Matrix;
@@ -13,9 +13,10 @@ use eas_tensor::kmeans::KMeans;
 use crate::AnnError;
 use crate::file::{Reader, Writer};
 use crate::index::{
-    Candidate, Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_rows, keep_best, prepare_query, sorted_hits,
+    Candidate, Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_rows, prepare_query, sorted_hits,
 };
-use crate::ivf::{places, read_matrix, write_matrix};
+use crate::ivf::{read_matrix, write_matrix};
+use crate::lists::VectorLists;
 
 const KIND: [u8; 4] = *b"TREE";
 
@@ -76,12 +77,6 @@ struct Node {
     first_child: u32,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Leaf {
-    ids: Vec<u64>,
-    values: Vec<f32>,
-}
-
 /// A tree of centroids with the vectors in its leaves.
 ///
 /// [`VectorIndex::search`] doubles the beam while it has fewer than `k` hits; [`Self::search_counted`] doesn't.
@@ -91,8 +86,7 @@ pub struct KMeansTree {
     dim: usize,
     config: TreeConfig,
     levels: Vec<Vec<Node>>,
-    leaves: Vec<Leaf>,
-    place: HashMap<u64, (u32, u32)>,
+    leaves: VectorLists,
     build_evaluations: u64,
 }
 
@@ -149,8 +143,7 @@ impl KMeansTree {
             dim: sample.dim(),
             config,
             levels,
-            leaves: vec![Leaf::default(); parts.len()],
-            place: HashMap::new(),
+            leaves: VectorLists::new(sample.dim(), parts.len()),
             build_evaluations,
         })
     }
@@ -171,7 +164,7 @@ impl KMeansTree {
 
     /// Number of vectors in each leaf.
     pub fn leaf_lens(&self) -> Vec<usize> {
-        self.leaves.iter().map(|leaf| leaf.ids.len()).collect()
+        self.leaves.lens()
     }
 
     /// Distances that training computed for the assignments of k-means (its k-means++ starts not counted).
@@ -186,7 +179,7 @@ impl KMeansTree {
             .iter()
             .flatten()
             .map(|node| size_of_val(node.centroids.as_slice()) + 4);
-        nodes.sum::<usize>() + self.len() * (4 * self.dim + 8)
+        nodes.sum::<usize>() + self.leaves.bytes()
     }
 
     /// The `k` nearest of the vectors in the leaves that a beam of `beam` nodes a level reaches, whose ids pass `keep`; and what it cost:
@@ -206,15 +199,9 @@ impl KMeansTree {
         }
         let mut best = BinaryHeap::new();
         for leaf in self.reach(query, beam, &mut stats) {
-            let leaf = &self.leaves[leaf as usize];
-            stats.lists_probed += 1;
-            for (&id, row) in leaf.ids.iter().zip(leaf.values.chunks_exact(self.dim)) {
-                if keep(id) {
-                    let distance = self.metric.distance(query, row);
-                    stats.full_distances(1, self.dim);
-                    keep_best(&mut best, Candidate { distance, id }, k);
-                }
-            }
+            let leaf = leaf as usize;
+            self.leaves
+                .scan(leaf, self.metric, query, k, keep, &mut best, &mut stats);
         }
         Ok((sorted_hits(self.metric, best), stats))
     }
@@ -257,11 +244,11 @@ impl VectorIndex for KMeansTree {
     }
 
     fn len(&self) -> usize {
-        self.place.len()
+        self.leaves.len()
     }
 
     fn contains(&self, id: u64) -> bool {
-        self.place.contains_key(&id)
+        self.leaves.contains(id)
     }
 
     /// Each vector goes to the leaf that a beam of 1 reaches.
@@ -271,10 +258,7 @@ impl VectorIndex for KMeansTree {
         let vectors = self.metric.stored(vectors.clone());
         for (&id, vector) in ids.iter().zip(vectors.iter_rows()) {
             for number in self.reach(vector, 1, &mut SearchStats::default()) {
-                let leaf = &mut self.leaves[number as usize];
-                self.place.insert(id, (number, leaf.ids.len() as u32));
-                leaf.ids.push(id);
-                leaf.values.extend_from_slice(vector);
+                self.leaves.push(number as usize, id, vector);
             }
         }
         Ok(())
@@ -282,28 +266,14 @@ impl VectorIndex for KMeansTree {
 
     /// The last vector of the leaf moves into the gap; the nodes stay.
     fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
-        let before = self.place.len();
-        for id in ids {
-            let Some((number, slot)) = self.place.remove(id) else {
-                continue;
-            };
-            let (leaf, slot) = (&mut self.leaves[number as usize], slot as usize);
-            leaf.ids.swap_remove(slot);
-            let last = leaf.ids.len() * self.dim;
-            leaf.values.copy_within(last.., slot * self.dim);
-            leaf.values.truncate(last);
-            if let Some(&moved) = leaf.ids.get(slot) {
-                self.place.insert(moved, (number, slot as u32));
-            }
-        }
-        Ok(before - self.place.len())
+        Ok(self.leaves.remove(ids))
     }
 
     fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError> {
         let mut beam = self.config.beam;
         loop {
             let (hits, _) = self.search_counted(query, k, beam, keep)?;
-            if hits.len() >= k || beam >= self.leaves.len() {
+            if hits.len() >= k || beam >= self.leaves.count() {
                 return Ok(hits);
             }
             beam = beam.saturating_mul(2);
@@ -326,11 +296,7 @@ impl VectorIndex for KMeansTree {
                 write_matrix(&mut out, &node.centroids);
             }
         }
-        for leaf in &self.leaves {
-            out.u64(leaf.ids.len() as u64);
-            out.u64s(&leaf.ids);
-            out.f32s(&leaf.values);
-        }
+        self.leaves.write(&mut out);
         out.finish(path, KIND)
     }
 
@@ -369,15 +335,7 @@ impl VectorIndex for KMeansTree {
         if dim == 0 || levels.is_empty() {
             return Err(file.corrupt("a tree of no dimension or without levels"));
         }
-        let mut leaves = Vec::new();
-        for _ in 0..expected {
-            let len = file.u64()? as usize;
-            let ids = file.u64s(len)?;
-            let values = file.f32s(len.saturating_mul(dim))?;
-            leaves.push(Leaf { ids, values });
-        }
-        let place =
-            places(leaves.iter().map(|leaf| leaf.ids.as_slice())).ok_or_else(|| file.corrupt("an id stands twice"))?;
+        let leaves = VectorLists::read(&mut file, dim, expected)?;
         file.finish()?;
         Ok(Self {
             metric,
@@ -385,7 +343,6 @@ impl VectorIndex for KMeansTree {
             config,
             levels,
             leaves,
-            place,
             build_evaluations,
         })
     }
