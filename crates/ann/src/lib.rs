@@ -22,6 +22,8 @@ pub mod compact;
 pub mod disk;
 pub mod disk_index;
 pub mod error;
+#[cfg(feature = "faiss")]
+pub mod faiss;
 pub(crate) mod file;
 pub mod filtered;
 pub mod flat;

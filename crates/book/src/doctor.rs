@@ -238,6 +238,24 @@ fn servers(root: &Path) -> Finding {
     }
 }
 
+fn faiss() -> Finding {
+    let (state, text) = match first_line("cmake", &["--version"], Path::new(".")) {
+        Some(found) => (
+            State::Good,
+            format!("{found}; the feature faiss of eas-ann compiles FAISS, with a C++ compiler and BLAS"),
+        ),
+        None => (
+            State::Absent,
+            "for the feature faiss of eas-ann: install cmake, a C++ compiler, BLAS and LAPACK".to_string(),
+        ),
+    };
+    Finding {
+        part: "faiss",
+        state,
+        text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

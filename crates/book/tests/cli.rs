@@ -78,6 +78,7 @@ fn doctor_looks_at_each_part() {
         "MiniLM",
         "listings",
         "servers",
+        "faiss",
     ] {
         assert!(findings.contains(part), "{part} in {findings}");
     }
