@@ -32,7 +32,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::AnnError;
-use crate::file::{lock, sync_folder};
+use crate::file::{lock, sync_folder, u32_at, u64_at};
 use crate::index::{Hit, Metric, check_dim, check_queries, prepare_query};
 
 const MAGIC: &[u8; 8] = b"VECF0001";
@@ -101,8 +101,7 @@ impl Header {
 
     /// The fields, or what is wrong with them.
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let u32_at = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
-        let u64_at = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        let (u32_at, u64_at) = (|at| u32_at(bytes, at), |at| u64_at(bytes, at));
         if bytes[..8] != *MAGIC {
             return Err("not a vector file".into());
         }

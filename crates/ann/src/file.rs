@@ -67,38 +67,48 @@ impl Writer {
 
     /// Writes beside `path` first and renames at the end, so that a crash leaves the old file whole.
     pub(crate) fn finish(self, path: &Path, kind: [u8; 4]) -> Result<(), AnnError> {
-        let io = |source| AnnError::Io {
-            path: path.to_path_buf(),
-            source,
-        };
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&kind);
         header.extend_from_slice(&crc32fast::hash(&self.payload).to_le_bytes());
         header.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
-        let mut file = File::create(&partial).map_err(io)?;
-        file.write_all(&header).map_err(io)?;
-        file.write_all(&self.payload).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        std::fs::rename(&partial, path).map_err(io)?;
-        sync_folder(path)
+        replace(path, &[&header, &self.payload])
     }
 }
 
-/// Puts `bytes` in the place of the file at `path`, whole or not at all.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AnnError> {
+/// Where a file is written before it takes the place of the one at `path`.
+pub(crate) fn partial(path: &Path) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let io = |source| AnnError::io(&partial, source);
+    PathBuf::from(partial)
+}
+
+/// Puts the parts, one behind the other, in the place of the file at `path`, whole or not at all.
+pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), AnnError> {
+    let partial = partial(path);
+    let io = |source| AnnError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
     let mut file = File::create(&partial).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
+    for part in parts {
+        file.write_all(part).map_err(io)?;
+    }
     file.sync_all().map_err(io)?;
     std::fs::rename(&partial, path).map_err(io)?;
     sync_folder(path)
+}
+
+/// The little-endian number at byte `at`; 0 where the bytes end before.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let number = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+    number.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The little-endian number at byte `at`; 0 where the bytes end before.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let number = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+    number.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Takes the file for one writer; the system lets go of it when the file is closed, also by a crash.

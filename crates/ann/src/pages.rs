@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eas_tensor::mapped::{MappedFile, Plain, view};
 
 use crate::AnnError;
-use crate::file::sync_folder;
+use crate::file::{partial, sync_folder, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"EASPAGE1";
 const VERSION: u32 = 1;
@@ -54,9 +54,7 @@ pub(crate) struct PagesWriter {
 
 impl PagesWriter {
     pub(crate) fn create(path: &Path, kind: [u8; 4]) -> Result<Self, AnnError> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let partial = partial(path);
         let io = |source| AnnError::io(&partial, source);
         let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(io)?);
         file.write_all(&[0; PAGE]).map_err(io)?;
@@ -316,14 +314,6 @@ impl Pages {
 pub(crate) struct Section<T> {
     range: Range<usize>,
     values: std::marker::PhantomData<T>,
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::AnnError;
-use crate::file::{lock, sync_folder};
+use crate::file::{lock, partial, sync_folder, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"EASWAL01";
 /// Where the first record begins.
@@ -159,9 +159,7 @@ impl Wal {
 
     /// A new log without records at `path`, in place of what is there; made beside it and renamed, so that there is always a whole one.
     fn empty(path: &Path, next: u64) -> Result<Self, AnnError> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let partial = partial(path);
         let io = |source| AnnError::io(&partial, source);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
@@ -240,14 +238,6 @@ impl Wal {
             reason,
         }
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Reads to the end; whether there were only zeros.

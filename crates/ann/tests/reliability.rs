@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use eas_ann::versioned::Shared;
 use eas_ann::wal::Wal;
 use eas_ann::{
-    AnnError, Dtype, FlatIndex, Hit, Hnsw, HnswConfig, IndexKind, MappedHnsw, Metric, Selection, ShardedIndex,
-    VectorFile, VectorIndex, recall,
+    AnnError, Dtype, FlatIndex, Hit, Hnsw, HnswConfig, IndexKind, IvfConfig, IvfIndex, IvfPq, IvfPqConfig, KMeansTree,
+    Lsh, LshConfig, MappedHnsw, Metric, Selection, ShardedIndex, TreeConfig, VectorFile, VectorIndex, recall,
 };
 use eas_tensor::Matrix;
 use eas_tensor::rng::SplitMix64;
@@ -75,7 +75,56 @@ fn sharded(inner: IndexKind) -> ShardedIndex {
         .unwrap()
 }
 
-const KINDS: [Kind; 5] = [
+fn ivf_config() -> IvfConfig {
+    IvfConfig {
+        lists: 8,
+        nprobe: 8,
+        max_iter: 5,
+        ..IvfConfig::default()
+    }
+}
+
+/// What indexes that need to are trained on.
+fn sample() -> Matrix {
+    matrix(&(0..64).collect::<Vec<_>>(), 3)
+}
+
+fn ivf() -> IvfIndex {
+    IvfIndex::train(&sample(), Metric::SquaredL2, ivf_config()).unwrap()
+}
+
+fn ivf_pq() -> IvfPq {
+    let config = IvfPqConfig {
+        ivf: ivf_config(),
+        subspaces: 4,
+        bits: 4,
+        rerank: 100,
+        iterations: 5,
+        ..IvfPqConfig::default()
+    };
+    IvfPq::train(&sample(), Metric::SquaredL2, config).unwrap()
+}
+
+fn lsh() -> Lsh {
+    let config = LshConfig {
+        tables: 16,
+        bits: 3,
+        seed: 1,
+    };
+    Lsh::new(DIM, Metric::SquaredL2, config).unwrap()
+}
+
+fn tree() -> KMeansTree {
+    let config = TreeConfig {
+        branching: 4,
+        levels: 2,
+        beam: 16,
+        ..TreeConfig::default()
+    };
+    KMeansTree::train(&sample(), Metric::SquaredL2, config).unwrap()
+}
+
+const KINDS: [Kind; 9] = [
     Kind {
         name: "flat",
         save: |path, ids| filled(flat(), ids).save(path).unwrap(),
@@ -100,6 +149,26 @@ const KINDS: [Kind; 5] = [
         name: "sharded hnsw",
         save: |path, ids| filled(sharded(IndexKind::Hnsw(SMALL)), ids).save(path).unwrap(),
         load: |path| ShardedIndex::load(path).map(boxed),
+    },
+    Kind {
+        name: "ivf",
+        save: |path, ids| filled(ivf(), ids).save(path).unwrap(),
+        load: |path| IvfIndex::load(path).map(boxed),
+    },
+    Kind {
+        name: "ivf-pq",
+        save: |path, ids| filled(ivf_pq(), ids).save(path).unwrap(),
+        load: |path| IvfPq::load(path).map(boxed),
+    },
+    Kind {
+        name: "lsh",
+        save: |path, ids| filled(lsh(), ids).save(path).unwrap(),
+        load: |path| Lsh::load(path).map(boxed),
+    },
+    Kind {
+        name: "tree",
+        save: |path, ids| filled(tree(), ids).save(path).unwrap(),
+        load: |path| KMeansTree::load(path).map(boxed),
     },
 ];
 
@@ -570,6 +639,10 @@ fn churn<I: VectorIndex>(name: &str, mut index: I, load: fn(&Path) -> Result<I, 
 fn deletes_and_updates_hold_in_every_kind_also_after_loading() {
     churn("flat", flat(), FlatIndex::load);
     churn("hnsw", hnsw(), Hnsw::load);
+    churn("ivf", ivf(), IvfIndex::load);
+    churn("ivf-pq", ivf_pq(), IvfPq::load);
+    churn("lsh", lsh(), Lsh::load);
+    churn("tree", tree(), KMeansTree::load);
     churn("sharded flat", sharded(IndexKind::Flat), ShardedIndex::load);
     churn("sharded hnsw", sharded(IndexKind::Hnsw(SMALL)), ShardedIndex::load);
 }
