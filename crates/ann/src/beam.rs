@@ -81,6 +81,15 @@ impl Beam {
         !self.is_full() || self.nearest.last().is_some_and(|&worst| candidate < worst)
     }
 
+    /// The distance that a candidate must stay below to be wanted.
+    #[inline]
+    pub(crate) fn bound(&self) -> f32 {
+        match self.nearest.last() {
+            Some(worst) if self.is_full() => worst.distance(),
+            _ => f32::INFINITY,
+        }
+    }
+
     /// The nearest node that isn't expanded yet.
     #[inline]
     pub(crate) fn peek(&self) -> Option<Near> {
@@ -148,6 +157,11 @@ impl Met {
         new
     }
 
+    #[inline]
+    pub(crate) fn contains(&self, node: u32) -> bool {
+        self.bits[node as usize / 64] & 1 << (node % 64) != 0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -167,10 +181,10 @@ pub(crate) struct Scratch {
 
 /// Working memory to borrow; it grows to as many as were ever in use at once.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<Vec<Scratch>>);
+pub(crate) struct Pool<T>(Mutex<Vec<T>>);
 
-impl Pool {
-    pub(crate) fn with<R>(&self, run: impl FnOnce(&mut Scratch) -> R) -> R {
+impl<T: Default> Pool<T> {
+    pub(crate) fn with<R>(&self, run: impl FnOnce(&mut T) -> R) -> R {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = taken.unwrap_or_default();
         let result = run(&mut scratch);
@@ -179,7 +193,7 @@ impl Pool {
     }
 }
 
-impl Clone for Pool {
+impl<T: Default> Clone for Pool<T> {
     fn clone(&self) -> Self {
         Self::default()
     }

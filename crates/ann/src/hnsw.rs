@@ -201,7 +201,7 @@ pub struct Hnsw {
     /// The live nodes.
     node_of: HashMap<u64, u32>,
     build_evaluations: u64,
-    pool: Pool,
+    pool: Pool<Scratch>,
 }
 
 /// What [`Hnsw::parts`] gives; see the fields of [`Hnsw`].

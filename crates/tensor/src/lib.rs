@@ -15,6 +15,7 @@ pub mod mapped;
 pub mod matrix;
 pub mod pca;
 pub mod quant;
+pub mod rabitq;
 pub mod rng;
 pub mod signal;
 pub mod sparse;

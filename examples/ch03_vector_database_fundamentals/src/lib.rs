@@ -8,6 +8,7 @@ pub mod coordination;
 pub mod faiss;
 pub mod faults;
 pub mod gloss_rows;
+pub mod graphs;
 pub mod incidents;
 pub mod load;
 pub mod lookup;
