@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use eas_tensor::TensorError;
 
+use eas_tensor::TensorError;
+
 /// Why an index refused an operation. Nothing was changed when one of these comes back.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnError {

@@ -19,6 +19,7 @@
 
 mod beam;
 pub mod compact;
+pub mod device;
 pub mod disk;
 pub mod disk_index;
 pub mod error;
@@ -40,6 +41,7 @@ pub(crate) mod pages;
 pub mod pruned;
 pub mod quantized_graph;
 pub mod sharded;
+pub mod sharder;
 pub mod tree;
 pub mod versioned;
 pub mod wal;

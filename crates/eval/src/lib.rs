@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod bootstrap;
 pub mod calibration;
 pub mod classification;

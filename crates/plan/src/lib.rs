@@ -20,6 +20,7 @@ pub mod error;
 pub mod finance;
 pub mod global;
 pub mod graph_memory;
+pub mod index_choice;
 pub mod latency;
 pub mod queueing;
 pub mod risk;

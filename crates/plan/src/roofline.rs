@@ -52,6 +52,15 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// A scan of `rows` vectors of `dim` values.
+    pub fn new(rows: u64, dim: u32, bytes_per_value: u32) -> Self {
+        Self {
+            rows,
+            dim,
+            bytes_per_value,
+        }
+    }
+
     /// Bytes that a pass over the vectors reads.
     pub fn bytes(&self) -> f64 {
         self.rows as f64 * f64::from(self.dim) * f64::from(self.bytes_per_value)

@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod exact;
+pub mod precision;
 pub mod serving;
 pub mod tradeoff;
