@@ -1,4 +1,5 @@
-//! The `.fvecs` files of the TEXMEX corpora (SIFT1M, GIST1M): each row is its dimension as `i32`, then that many `f32`, little-endian.
+//! The `.fvecs` and `.bvecs` files of the TEXMEX corpora (SIFT1M, GIST1M, SIFT1B): each row is its dimension as `i32`, then that many
+//! `f32` or bytes, little-endian.
 
 use crate::{DataError, npy};
 use eas_tensor::Matrix;
@@ -9,6 +10,16 @@ use std::path::Path;
 pub fn read_f32(path: impl AsRef<Path>) -> Result<Matrix, DataError> {
     let path = path.as_ref();
     parse(&npy::read(path)?).map_err(|problem| DataError::Format {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
+/// Reads all rows of a `.bvecs` file (SIFT1B), whose values are bytes; shape `(rows, dim)`, `(0, 0)` for an empty file. Rows of different
+/// length are an error.
+pub fn read_u8(path: impl AsRef<Path>) -> Result<Matrix, DataError> {
+    let path = path.as_ref();
+    parse_bytes(&npy::read(path)?).map_err(|problem| DataError::Format {
         path: path.to_owned(),
         problem,
     })
@@ -62,6 +73,30 @@ fn parse(bytes: &[u8]) -> Result<Matrix, String> {
     Matrix::from_vec(words.len() / (width + 1), width, values).map_err(|error| error.to_string())
 }
 
+fn parse_bytes(bytes: &[u8]) -> Result<Matrix, String> {
+    let Some(first) = bytes.first_chunk::<4>() else {
+        return if bytes.is_empty() {
+            Ok(Matrix::zeros(0, 0))
+        } else {
+            Err(format!("{} bytes, at least 4 expected", bytes.len()))
+        };
+    };
+    let dim = i32::from_le_bytes(*first);
+    let width = usize::try_from(dim).map_err(|_| format!("row 0 has dimension {dim}"))?;
+    if width == 0 || bytes.len() % (width + 4) != 0 {
+        return Err(format!("{} bytes aren't rows of dimension {dim}", bytes.len()));
+    }
+    let mut values = Vec::with_capacity(bytes.len());
+    for (i, record) in bytes.chunks_exact(width + 4).enumerate() {
+        let (head, row) = record.split_at(4);
+        if head != first {
+            return Err(format!("row {i} doesn't have dimension {dim}, as row 0 has"));
+        }
+        values.extend(row.iter().map(|&byte| f32::from(byte)));
+    }
+    Matrix::from_vec(bytes.len() / (width + 4), width, values).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +126,22 @@ mod tests {
         assert!(parse(&words(&[0, 0])).unwrap_err().contains("dimension 0"));
         assert!(parse(&words(&[i32::MAX, 0])).unwrap_err().contains("aren't rows"));
         assert!(parse(&[1, 0, 0]).unwrap_err().contains("3 bytes"));
+    }
+
+    #[test]
+    fn byte_rows_are_read_and_broken_ones_refused() {
+        let rows = parse_bytes(&[2, 0, 0, 0, 7, 255, 2, 0, 0, 0, 0, 1]).unwrap();
+        assert_eq!((rows.rows(), rows.as_slice()), (2, &[7.0, 255.0, 0.0, 1.0][..]));
+        assert!(parse_bytes(&[]).unwrap().is_empty());
+        assert!(parse_bytes(&[1, 0]).unwrap_err().contains("2 bytes"));
+        assert!(parse_bytes(&[0; 4]).unwrap_err().contains("dimension 0"));
+        assert!(parse_bytes(&[255; 8]).unwrap_err().contains("dimension -1"));
+        assert!(parse_bytes(&[2, 0, 0, 0, 7]).unwrap_err().contains("aren't rows"));
+        let mixed = [2, 0, 0, 0, 7, 8, 1, 0, 0, 0, 9, 9];
+        assert!(parse_bytes(&mixed).unwrap_err().contains("row 1"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.bvecs");
+        std::fs::write(&path, [1, 0, 0, 0, 5]).unwrap();
+        assert_eq!(read_u8(&path).unwrap().as_slice(), [5.0]);
     }
 }

@@ -11,6 +11,7 @@ use eas_tensor::Matrix;
 
 use crate::EvalError;
 use crate::error::{not_empty, same_length};
+use crate::latency::nearest_rank;
 use crate::recall::RecallReport;
 
 /// Something to benchmark.
@@ -106,12 +107,11 @@ impl Quantiles {
         not_empty("times", times)?;
         let mut sorted = times.to_vec();
         sorted.sort_unstable();
-        let at = |per_mille: usize| sorted[(per_mille * sorted.len()).div_ceil(1_000) - 1];
         Ok(Self {
-            p50: at(500),
-            p95: at(950),
-            p99: at(990),
-            p999: at(999),
+            p50: nearest_rank(&sorted, 0.5)?,
+            p95: nearest_rank(&sorted, 0.95)?,
+            p99: nearest_rank(&sorted, 0.99)?,
+            p999: nearest_rank(&sorted, 0.999)?,
             mean: times.iter().sum::<Duration>() / times.len() as u32,
         })
     }

@@ -3,9 +3,9 @@
 //! cargo run --release --example hnsw_or_ivfpq_recommender
 
 use ch03_vector_database_fundamentals::profiles::{
-    LISTED, decision_map, measure_profiles, random_requirements, twelve_requirements,
+    decision_map, measure_profiles, random_requirements, twelve_requirements,
 };
-use eas_plan::index_choice::{IndexKind, LISTED_HNSW, LISTED_IVFPQ, Profile, as_listed, recommend};
+use eas_plan::index_choice::{IndexKind, LISTED, LISTED_HNSW, LISTED_IVFPQ, Profile, as_listed, recommend};
 use eas_report::{Chart, Table, num};
 use eas_text::glosses::gloss_vectors;
 

@@ -1,11 +1,11 @@
 //! The profiles of listing 3.12: six indexes measured on the same vectors.
 
+use crate::subjects::{code_config, graph_config};
 use eas_ann::sharder::{Item, RoutedShards, Sharder};
-use eas_ann::{
-    AnnError, FlatIndex, Hit, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, Metric, SearchStats, VectorIndex, recall,
-};
+use eas_ann::{AnnError, FlatIndex, Hit, Hnsw, HnswConfig, IvfPq, Metric, SearchStats, VectorIndex, recall};
+use eas_eval::latency::nearest_rank;
 use eas_plan::PlanError;
-use eas_plan::index_choice::{IndexKind, Profile, Requirement, recommend};
+use eas_plan::index_choice::{IndexKind, LISTED, Profile, Requirement, recommend};
 use eas_tensor::Matrix;
 use eas_tensor::kmeans::KMeans;
 use eas_tensor::quant::{Codec, Int8};
@@ -79,10 +79,8 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
     }];
 
     let config = HnswConfig {
-        m: 16,
-        ef_construction: 100,
         ef: 200,
-        ..HnswConfig::default()
+        ..graph_config()
     };
     // A graph's search grows with the logarithm of its rows.
     let growth = (rows as f64 * TIMES_THE_ROWS).ln() / (rows as f64).ln();
@@ -105,26 +103,14 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
                 bytes_per_value,
                 bytes_per_vector: beside,
                 recall_max: recall(&found, &exact),
-                p99_ms: MS_NETWORK + p99(evaluations) * growth * DIM * NS_A_VALUE / 1e6,
+                p99_ms: MS_NETWORK + p99(evaluations)? * growth * DIM * NS_A_VALUE / 1e6,
                 update_rate_max: 1e9 / an_insert,
             },
             bytes: bytes_per_value * dim as f64 + beside,
         });
     }
 
-    let ivf = IvfConfig {
-        lists,
-        nprobe: probes,
-        max_iter: 10,
-        ..IvfConfig::default()
-    };
-    let codes = IvfPqConfig {
-        ivf,
-        subspaces: dim / 8,
-        iterations: 8,
-        rerank: 200,
-        ..IvfPqConfig::default()
-    };
+    let codes = code_config(dim, lists, probes, 200);
     let mut coded = IvfPq::train(vectors, METRIC, codes)?;
     coded.add(&ids, vectors)?;
     let sizes = coded.bytes();
@@ -134,7 +120,7 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
         coded.set_rerank(rerank)?;
         let (found, stats) = counted(queries, |query| coded.search_counted(query, K, None, &|_| true))?;
         let scanned = stats.iter().map(|stats| stats.codes_scanned as f64).collect();
-        let ms = p99(scanned) * TIMES_THE_ROWS * (DIM / 8.0) * NS_A_CODE_BYTE / 1e6;
+        let ms = p99(scanned)? * TIMES_THE_ROWS * (DIM / 8.0) * NS_A_CODE_BYTE / 1e6;
         measured.push(Measured {
             profile: Profile {
                 kind,
@@ -168,7 +154,7 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
             bytes_per_value: 4.0,
             bytes_per_vector: 8.0,
             recall_max: recall(&found, &exact),
-            p99_ms: MS_NETWORK + p99(compared) * TIMES_THE_ROWS * DIM * NS_A_VALUE / 1e6,
+            p99_ms: MS_NETWORK + p99(compared)? * TIMES_THE_ROWS * DIM * NS_A_VALUE / 1e6,
             update_rate_max: 1e9 / an_insert,
         },
         bytes: 4.0 * dim as f64 + 8.0 + per_row(4 * centroids.as_slice().len()),
@@ -190,23 +176,10 @@ fn counted(
 }
 
 /// 99th percentile by nearest rank.
-fn p99(mut values: Vec<f64>) -> f64 {
+fn p99(mut values: Vec<f64>) -> anyhow::Result<f64> {
     values.sort_by(f64::total_cmp);
-    values
-        .get((values.len() * 99).div_ceil(100).saturating_sub(1))
-        .copied()
-        .unwrap_or(0.0)
+    Ok(nearest_rank(&values, 0.99)?)
 }
-
-/// 100 billion vectors in 50,000 GiB at recall 0.95 in 80 ms.
-pub const LISTED: Requirement = Requirement {
-    rows: 1e11,
-    dim: 768,
-    memory_gib: 50_000.0,
-    recall: 0.95,
-    p99_ms: 80.0,
-    update_rate: 0.0,
-};
 
 /// Twelve requirements, each with what sets it apart.
 pub fn twelve_requirements() -> [(&'static str, Requirement); 12] {

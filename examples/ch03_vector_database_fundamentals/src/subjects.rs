@@ -23,6 +23,22 @@ pub fn graph_config() -> HnswConfig {
     }
 }
 
+/// Inverted lists of residual product codes, a byte for 8 values.
+pub fn code_config(dim: usize, lists: usize, nprobe: usize, rerank: usize) -> IvfPqConfig {
+    IvfPqConfig {
+        ivf: IvfConfig {
+            lists,
+            nprobe,
+            max_iter: 10,
+            ..IvfConfig::default()
+        },
+        subspaces: dim / 8,
+        iterations: 8,
+        rerank,
+        ..IvfPqConfig::default()
+    }
+}
+
 /// An index as the subject of a benchmark. A search that fails finds nothing.
 pub struct Indexed<'a>(pub &'a dyn VectorIndex);
 
@@ -58,19 +74,7 @@ type Build<'a> = Box<dyn Fn() -> anyhow::Result<Box<dyn VectorIndex>> + 'a>;
 pub fn contenders(stored: &Matrix) -> anyhow::Result<Vec<Contender>> {
     let ids: Vec<u64> = (0..stored.rows() as u64).collect();
     let dim = stored.dim();
-    let ivf = IvfConfig {
-        lists: 100,
-        nprobe: 10,
-        max_iter: 10,
-        ..IvfConfig::default()
-    };
-    let codes = IvfPqConfig {
-        ivf,
-        subspaces: dim / 8,
-        iterations: 8,
-        rerank: 100,
-        ..IvfPqConfig::default()
-    };
+    let codes = code_config(dim, 100, 10, 100);
     let hashes = LshConfig {
         tables: 16,
         bits: 12,
@@ -78,7 +82,10 @@ pub fn contenders(stored: &Matrix) -> anyhow::Result<Vec<Contender>> {
     };
     let builds: [(&'static str, Build<'_>); 5] = [
         ("flat", Box::new(|| Ok(Box::new(FlatIndex::new(dim, METRIC)?)))),
-        ("IVF", Box::new(|| Ok(Box::new(IvfIndex::train(stored, METRIC, ivf)?)))),
+        (
+            "IVF",
+            Box::new(|| Ok(Box::new(IvfIndex::train(stored, METRIC, codes.ivf)?))),
+        ),
         (
             "HNSW",
             Box::new(|| Ok(Box::new(Hnsw::new(dim, METRIC, graph_config())?))),
