@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use eas_tensor::TensorError;
 
-use eas_tensor::TensorError;
-
 /// Why an index refused an operation. Nothing was changed when one of these comes back.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnError {
