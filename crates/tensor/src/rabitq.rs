@@ -232,6 +232,7 @@ mod avx2 {
 
     /// Two groups a step. A byte's neighbour in its 16-bit lane is added along and taken off at the end.
     #[target_feature(enable = "avx2")]
+    #[allow(clippy::cast_ptr_alignment)]
     pub(super) fn sums(codes: &[u8], table: &[u8]) -> [u16; BLOCK] {
         let low_bits = _mm256_set1_epi8(15);
         let mut sums = [_mm256_setzero_si256(); 4];
@@ -332,6 +333,7 @@ mod avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
+    #[allow(clippy::cast_ptr_alignment)]
     fn load(bytes: &[u8; 64]) -> __m512i {
         // SAFETY: the array holds the 64 bytes that are read, and this load needs no alignment.
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
