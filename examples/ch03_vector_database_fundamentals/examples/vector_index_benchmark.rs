@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let truth = answers(contenders[0].index.as_ref(), &queries, 100)?;
 
     let mut table = Table::new(["index", "build", "@10", "@100", "p5", "p50", "p99", "verdict"]);
-    let (mut reports, mut points, mut dollars) = (Vec::new(), Vec::new(), String::new());
+    let (mut reports, mut points, mut dollars) = (Vec::new(), Vec::new(), Vec::new());
     for at in 0..=contenders.len() {
         let (name, build) = contenders
             .get(at)
@@ -49,11 +49,11 @@ fn main() -> anyhow::Result<()> {
             duration(of.open_p99),
             verdict.into(),
         ]);
-        dollars += &format!(
-            " {name} ${:.4} ({:.2});",
+        dollars.push(format!(
+            "{name} ${:.4} ({:.2})",
             of.rate.usd_per_million(1.5),
             of.rate.in_flight()
-        );
+        ));
         points.push((of.p50.as_secs_f64() * 1e6, mean));
         reports.push((name, mean, of.ordered));
     }
@@ -62,7 +62,8 @@ fn main() -> anyhow::Result<()> {
         &table,
     );
     page.text(format!(
-        "A million queries at $1.50 an hour (and searches in flight, two by Little's law):{dollars}"
+        "A million queries at $1.50 an hour (and searches in flight, two by Little's law): {}.",
+        dollars.join("; ")
     ));
     let front: Vec<(f64, f64)> = pareto_front(&points).into_iter().map(|at| points[at]).collect();
     let chart = Chart::scatter("Recall and time", "microseconds a search, p50", "recall@10")
