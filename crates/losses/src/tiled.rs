@@ -297,16 +297,29 @@ fn inverse_lengths(rows: &[f32], dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// `columns x rows` from `rows x columns`, 8 x 8 values at a time.
+/// `columns x rows` from `rows x columns`, in tiles of 8 x 8 values that are turned in registers.
 fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    const SIDE: usize = 8;
     let rows = from.len() / columns;
-    for top in (0..rows).step_by(8) {
-        for left in (0..columns).step_by(8) {
-            for c in left..columns.min(left + 8) {
-                for r in top..rows.min(top + 8) {
-                    to[c * rows + r] = from[r * columns + c];
+    let (whole_rows, whole_columns) = (rows - rows % SIDE, columns - columns % SIDE);
+    for top in (0..whole_rows).step_by(SIDE) {
+        for left in (0..whole_columns).step_by(SIDE) {
+            let mut tile = [[0.0f32; SIDE]; SIDE];
+            for r in 0..SIDE {
+                let row = &from[(top + r) * columns + left..][..SIDE];
+                for c in 0..SIDE {
+                    tile[c][r] = row[c];
                 }
             }
+            for (c, column) in tile.iter().enumerate() {
+                to[(left + c) * rows + top..][..SIDE].copy_from_slice(column);
+            }
+        }
+    }
+    for r in 0..rows {
+        let rest = if r < whole_rows { whole_columns } else { 0 };
+        for c in rest..columns {
+            to[c * rows + r] = from[r * columns + c];
         }
     }
 }
@@ -328,7 +341,6 @@ impl Job<'_> {
         let (mut unit, mut scaled) = (vec![0.0f32; STRIP * dim], vec![0.0f32; STRIP * dim]);
         let mut loss = 0.0;
         let step = 1.0 / (self.temperature * rows as f64);
-        let zeros = vec![0.0f32; dim];
         for from in (0..rows).step_by(STRIP) {
             let height = STRIP.min(rows - from);
             let unit = &mut unit[..height * dim];
@@ -350,7 +362,7 @@ impl Job<'_> {
                     (self.who.target(from + r), self.who.itself(from + r))
                 });
                 if let Some(shift) = fixed_shift {
-                    part.exponentials::<GRADIENT>(height, &|_| shift, &zeros);
+                    part.exponentials::<GRADIENT>(height, &|_| shift);
                 }
             });
             let mut logit = vec![0.0f32; height];
@@ -372,7 +384,7 @@ impl Job<'_> {
                 }
                 parts
                     .par_iter_mut()
-                    .for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r], &zeros));
+                    .for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r]));
             }
             // Relative to the positive: others = sum over the other candidates of exp(logit - positive's logit).
             let mut weights = vec![0.0f64; height];
@@ -402,7 +414,7 @@ impl Job<'_> {
             let operand = PackedMatrix::from_transposed(scaled, height, dim);
             let (unit, own) = (&*unit, &own);
             parts.par_iter_mut().for_each(|part| {
-                part.pull(&operand, height, dim, &zeros);
+                part.pull(&operand, height, dim);
                 for &(r, candidate, _) in &part.positives {
                     let slope = own[r] as f32;
                     let at = (candidate - part.columns.start) * dim;
@@ -521,7 +533,7 @@ impl Part {
     }
 
     /// Exponentials in place of logits, their sums, and the part's share of the anchors' gradient.
-    fn exponentials<const GRADIENT: bool>(&mut self, height: usize, shift: &dyn Fn(usize) -> f32, zeros: &[f32]) {
+    fn exponentials<const GRADIENT: bool>(&mut self, height: usize, shift: &dyn Fn(usize) -> f32) {
         self.sums[..height].fill(0.0);
         if GRADIENT {
             self.by_anchor.fill(0.0);
@@ -535,14 +547,14 @@ impl Part {
                 *sum += f64::from(exp_shifted(row, shift(r)));
             }
             if GRADIENT {
-                let out = &mut self.by_anchor[..height * zeros.len()];
-                self.backward[at].product(block, out, Epilogue::BiasResidual(zeros));
+                let out = &mut self.by_anchor[..height * self.backward[at].outputs()];
+                self.backward[at].product(block, out, Epilogue::Residual);
             }
         }
     }
 
     /// Adds the strip's pull on each candidate.
-    fn pull(&mut self, operand: &PackedMatrix, height: usize, dim: usize, zeros: &[f32]) {
+    fn pull(&mut self, operand: &PackedMatrix, height: usize, dim: usize) {
         let (mut from, mut to) = (0, 0);
         for packed in &self.forward {
             let width = packed.outputs();
@@ -552,7 +564,7 @@ impl Part {
             transpose(block, width, transposed);
             let out = &mut self.by_candidate[to..to + width * dim];
             to += out.len();
-            operand.product(transposed, out, Epilogue::BiasResidual(zeros));
+            operand.product(transposed, out, Epilogue::Residual);
         }
     }
 }

@@ -62,6 +62,8 @@ pub fn matmul_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix, TensorError> 
 pub enum Epilogue<'a> {
     /// Stored as it is.
     None,
+    /// What the output held before is added.
+    Residual,
     /// A bias a column is added.
     Bias(&'a [f32]),
     /// A bias is added, then GELU applied (Hendrycks and Gimpel 2016, the exact form with erf).
@@ -162,7 +164,7 @@ impl PackedMatrix {
         let mut at = 0;
         for depth in blocks(inputs) {
             let (first, last) = (depth.start == 0, depth.end == inputs);
-            let accumulate = !first || matches!(epilogue, Epilogue::BiasResidual(_));
+            let accumulate = !first || matches!(epilogue, Epilogue::Residual | Epilogue::BiasResidual(_));
             for from in (0..outputs).step_by(NR) {
                 let block = &self.values[at..at + depth.len() * NR];
                 at += block.len();
@@ -198,7 +200,7 @@ impl PackedMatrix {
                             let at = r * outputs + from;
                             let values = &mut out[at..at + columns];
                             match epilogue {
-                                Epilogue::None => {}
+                                Epilogue::None | Epilogue::Residual => {}
                                 Epilogue::Bias(bias) | Epilogue::BiasResidual(bias) => {
                                     for (x, b) in values.iter_mut().zip(&bias[from..]) {
                                         *x += b;
