@@ -33,7 +33,7 @@ pub fn code_config(dim: usize, lists: usize, nprobe: usize, rerank: usize) -> Iv
             ..IvfConfig::default()
         },
         subspaces: dim / 8,
-        iterations: 8,
+        iterations: 5,
         rerank,
         ..IvfPqConfig::default()
     }
@@ -77,7 +77,7 @@ pub fn contenders(stored: &Matrix) -> anyhow::Result<Vec<Contender>> {
     let codes = code_config(dim, 100, 10, 100);
     let hashes = LshConfig {
         tables: 16,
-        bits: 12,
+        bits: 6,
         seed: 42,
     };
     let builds: [(&'static str, Build<'_>); 5] = [
