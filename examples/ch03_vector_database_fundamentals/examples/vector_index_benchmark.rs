@@ -152,7 +152,7 @@ fn main() -> anyhow::Result<()> {
         (
             "indexed queries flatter recall@1 at ef 20 by",
             sweep[0][3] - sweep[0][2],
-            0.03,
+            0.02,
         ),
         ("glosses: mean over nearest distance", real, 1.6),
     ] {
