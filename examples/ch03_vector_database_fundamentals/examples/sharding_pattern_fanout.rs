@@ -116,5 +116,6 @@ fn main() -> anyhow::Result<()> {
         .equals(before, [vec![0], vec![1], vec![2]]);
     page.claim("until it fails over")
         .equals(after, [vec![0], vec![2], vec![2]]);
+    ch03_vector_database_fundamentals::served::sharding(&mut page)?;
     page.finish()
 }
