@@ -7,7 +7,7 @@
 //! results, so that nothing is left to rerank), estimates the distances of its neighbours from there, 32 a kernel call, and goes on
 //! until everything in the beam is visited. Every node has exactly as many neighbours as a kernel call compares.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use eas_tensor::buffer::Buffer;
@@ -426,53 +426,45 @@ impl QuantizedGraph {
         }
     }
 
-    /// Sees to it that links lead from the entry point to every node: one that none leads to takes the last place of a neighbour that
-    /// is reached. That may cut off another, so it is looked over again.
+    /// Makes every node reachable from the entry: the links over which a walk first meets each node are kept, and a node that no walk
+    /// meets takes the place of another link, of one of its own neighbours where that has one to spare.
     fn connect(&self, lists: &mut [Vec<u32>]) {
         let Some(entry) = self.entry else { return };
-        let mut in_links = vec![0u32; lists.len()];
-        for &to in lists.iter().flatten() {
-            in_links[to as usize] += 1;
-        }
-        let spread = |from: u32, reached: &mut Vec<bool>, lists: &[Vec<u32>]| {
-            let mut open = vec![from];
-            reached[from as usize] = true;
-            while let Some(node) = open.pop() {
-                for &to in &lists[node as usize] {
-                    if !std::mem::replace(&mut reached[to as usize], true) {
-                        open.push(to);
-                    }
-                }
+        // From whom each node is met; the entry from itself.
+        let mut met_from = vec![NONE; lists.len()];
+        met_from[entry as usize] = entry;
+        spread(entry, &mut met_from, lists);
+        let mut fallback = 0u32;
+        for node in 0..lists.len() as u32 {
+            if met_from[node as usize] != NONE {
+                continue;
             }
-        };
-        let mut given = HashSet::new();
-        for _ in 0..16 {
-            let mut reached = vec![false; lists.len()];
-            spread(entry, &mut reached, lists);
-            if reached.iter().all(|&reached| reached) {
-                return;
-            }
-            for node in 0..lists.len() as u32 {
-                if reached[node as usize] {
-                    continue;
-                }
-                let mut near = lists[node as usize].iter().copied().chain([entry]);
-                let Some(by) = near.find(|&other| reached[other as usize]) else {
-                    continue;
-                };
-                let links = &mut lists[by as usize];
+            // A place among the links of `by` that no walk needs, the last and so the least of them.
+            let place = |by: u32, met_from: &[u32]| {
+                let links = &lists[by as usize];
                 if links.len() < self.config.degree {
-                    links.push(node);
+                    Some(links.len())
                 } else {
-                    let spare = |&to: &u32| in_links[to as usize] > 1 && !given.contains(&(by, to));
-                    let place = links.iter().rposition(spare).unwrap_or(self.config.degree - 1);
-                    let given_up = std::mem::replace(&mut links[place], node);
-                    in_links[given_up as usize] -= 1;
+                    links.iter().rposition(|&to| met_from[to as usize] != by)
                 }
-                given.insert((by, node));
-                in_links[node as usize] += 1;
-                spread(node, &mut reached, lists);
+            };
+            let near = lists[node as usize].iter().copied().chain([entry]);
+            let mut met = near.filter(|&other| met_from[other as usize] != NONE);
+            let mut found = met.find_map(|by| place(by, &met_from).map(|at| (by, at)));
+            while found.is_none() && (fallback as usize) < lists.len() {
+                let met = met_from[fallback as usize] != NONE;
+                found = place(fallback, &met_from).filter(|_| met).map(|at| (fallback, at));
+                fallback += u32::from(found.is_none());
             }
+            let Some((by, at)) = found else { return };
+            let links = &mut lists[by as usize];
+            if at == links.len() {
+                links.push(node);
+            } else {
+                links[at] = node;
+            }
+            met_from[node as usize] = by;
+            spread(node, &mut met_from, lists);
         }
     }
 
@@ -739,6 +731,19 @@ impl QuantizedGraph {
     fn rebuild(&mut self) {
         let (ids, vectors) = self.live();
         self.build(ids, &vectors);
+    }
+}
+
+/// Follows the links from a node that was met, and notes of each node that is new from whom it is met.
+fn spread(from: u32, met_from: &mut [u32], lists: &[Vec<u32>]) {
+    let mut open = vec![from];
+    while let Some(node) = open.pop() {
+        for &to in &lists[node as usize] {
+            if met_from[to as usize] == NONE {
+                met_from[to as usize] = node;
+                open.push(to);
+            }
+        }
     }
 }
 

@@ -239,8 +239,9 @@ pub fn decision_map(profiles: &[Profile]) -> Result<Vec<Area>, PlanError> {
     Ok(map)
 }
 
-/// 10,000 random requirements: for each that gets a choice, whether the choice meets it, and whether there still is one with more memory.
-pub fn random_requirements(profiles: &[Profile], seed: u64) -> Result<Vec<(bool, bool)>, PlanError> {
+/// What became of 10,000 random requirements: `None` for one that nothing meets; else whether the choice meets it, and whether there still
+/// is one with more memory.
+pub fn random_requirements(profiles: &[Profile], seed: u64) -> Result<Vec<Option<(bool, bool)>>, PlanError> {
     let mut rng = SplitMix64::new(seed);
     let mut outcomes = Vec::new();
     for _ in 0..10_000 {
@@ -252,15 +253,18 @@ pub fn random_requirements(profiles: &[Profile], seed: u64) -> Result<Vec<(bool,
             p99_ms: 10f64.powf(0.5 + 2.5 * rng.uniform()),
             update_rate: 10f64.powf(5.0 * rng.uniform()),
         };
-        if let Ok(choice) = recommend(&need, profiles)? {
+        let outcome = if let Ok(choice) = recommend(&need, profiles)? {
             let chosen = profiles.iter().find(|profile| profile.kind == choice.kind);
             let kept = chosen.is_some_and(|p| p.recall_max >= need.recall && p.shortfalls(&need).is_empty());
             let richer = Requirement {
                 memory_gib: need.memory_gib * (1.0 + rng.uniform()),
                 ..need
             };
-            outcomes.push((kept, recommend(&richer, profiles)?.is_ok()));
-        }
+            Some((kept, recommend(&richer, profiles)?.is_ok()))
+        } else {
+            None
+        };
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }
