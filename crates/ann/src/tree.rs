@@ -312,6 +312,9 @@ impl VectorIndex for KMeansTree {
             max_iter: counts[3] as usize,
             seed: file.u64()?,
         };
+        if [config.branching, config.levels, config.beam].contains(&0) {
+            return Err(file.corrupt("a setting is 0"));
+        }
         let build_evaluations = file.u64()?;
         let (mut levels, mut expected) = (Vec::new(), 1);
         for _ in 0..config.levels {
