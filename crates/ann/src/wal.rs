@@ -56,7 +56,7 @@ pub struct Recovery {
 ///     Ok(())
 /// })?;
 /// assert_eq!((found.records, &seen[1]), (2, &(1, b"remove 7".to_vec())));
-/// # std::fs::remove_file(path)?;
+/// # std::fs::remove_file(path).ok();
 /// # Ok::<(), eas_ann::AnnError>(())
 /// ```
 #[derive(Debug)]
