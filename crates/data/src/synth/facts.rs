@@ -753,15 +753,40 @@ impl FactCorpus {
                 }
             }
         }
-        for statements in &mut plan {
-            while facts_in(statements) < 3 {
+        for short in 0..docs {
+            while facts_in(&plan[short]) < 3 {
+                let absent = |attribute: Attribute, plan: &[Vec<Statement>]| {
+                    plan[short].iter().all(|s| s.attribute != attribute)
+                };
                 let rarest = copies
                     .iter_mut()
-                    .filter(|(a, n)| *n < 3 && statements.iter().all(|s| s.attribute != *a))
+                    .filter(|(a, n)| *n < 3 && absent(*a, &plan))
                     .min_by_key(|(_, n)| *n);
-                let Some((attribute, n)) = rarest else { break };
-                statements.push(self.true_statement(entity, *attribute));
+                if let Some((attribute, n)) = rarest {
+                    *n += 1;
+                    plan[short].push(self.true_statement(entity, *attribute));
+                    continue;
+                }
+                // Every fact that could be added is stated three times already: a document with facts to spare gives one up.
+                let spare = (0..docs).filter(|&d| facts_in(&plan[d]) > 3).find_map(|d| {
+                    let movable = |s: &Statement| s.attribute != Attribute::Opinion && s.attribute != disputed;
+                    let at = plan[d].iter().position(|s| movable(s) && absent(s.attribute, &plan))?;
+                    Some((d, at))
+                });
+                if let Some((d, at)) = spare {
+                    let statement = plan[d].remove(at);
+                    plan[short].push(statement);
+                    continue;
+                }
+                // None has any to spare: another document states once more what this one states already, and then it has.
+                let again = copies.iter_mut().filter(|(_, n)| *n < 3).find_map(|(attribute, n)| {
+                    let takes =
+                        |d: &usize| facts_in(&plan[*d]) < 6 && plan[*d].iter().all(|s| s.attribute != *attribute);
+                    Some((*attribute, (0..docs).find(takes)?, n))
+                });
+                let Some((attribute, d, n)) = again else { break };
                 *n += 1;
+                plan[d].push(self.true_statement(entity, attribute));
             }
         }
         self.write_documents(entity, device, &dates, plan, rng);
@@ -1354,6 +1379,21 @@ mod tests {
             assert_eq!(Day::new(y, m, d), day);
         }
         assert_eq!(Day::new(2024, 2, 29).to_string(), "2024-02-29");
+    }
+
+    #[test]
+    fn a_document_that_no_fact_is_left_for_gets_one_of_another() {
+        let (seed, docs_per_entity, entities) = (18_361_639_138_504_407_209, 6, 27);
+        let corpus = FactCorpus::generate(FactConfig {
+            entities,
+            docs_per_entity,
+            seed,
+        })
+        .expect("valid");
+        for document in &corpus.documents {
+            let stated = |m: &&Mention| m.document == document.id && m.attribute != Attribute::Opinion;
+            assert!((3..=6).contains(&corpus.mentions.iter().filter(stated).count()));
+        }
     }
 
     proptest! {
