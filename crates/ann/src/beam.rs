@@ -7,10 +7,51 @@ use std::sync::{Mutex, PoisonError};
 
 use eas_tensor::buffer::Buffer;
 
+use crate::AnnError;
+
 /// Marks a free place in a list of links.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Nodes that a graph can number: one bit less than 32, which [`Near`] needs.
 pub(crate) const MAX_NODES: usize = (1 << 31) - 1;
+
+/// Refuses more nodes than a graph can number.
+pub(crate) fn check_room(present: usize, more: usize) -> Result<(), AnnError> {
+    if present + more > MAX_NODES {
+        return Err(AnnError::Parameter {
+            name: "number of vectors",
+            got: (present + more).to_string(),
+            expected: "at most 2^31 - 1, removed ones included",
+        });
+    }
+    Ok(())
+}
+
+/// Share of the nodes that aren't `removed` to which links lead from `entry`; 1 when there are none.
+pub(crate) fn reachable_share<L: IntoIterator<Item = u32>>(
+    entry: Option<u32>,
+    removed: &[bool],
+    links: impl Fn(u32) -> L,
+) -> f64 {
+    let mut met = vec![false; removed.len()];
+    let mut open: Vec<u32> = entry.into_iter().collect();
+    for &node in &open {
+        met[node as usize] = true;
+    }
+    while let Some(node) = open.pop() {
+        for to in links(node) {
+            if !std::mem::replace(&mut met[to as usize], true) {
+                open.push(to);
+            }
+        }
+    }
+    let live = removed.iter().filter(|&&removed| !removed).count();
+    let reached = met
+        .iter()
+        .zip(removed)
+        .filter(|&(&met, &removed)| met && !removed)
+        .count();
+    if live == 0 { 1.0 } else { reached as f64 / live as f64 }
+}
 
 /// A node and its distance from the query in one integer, so that one comparison orders by distance (as `f32::total_cmp`) and then by
 /// node. The lowest bit says whether the node's links were read.

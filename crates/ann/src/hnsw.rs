@@ -23,7 +23,7 @@ use eas_tensor::rng::SplitMix64;
 use rayon::prelude::*;
 
 use crate::AnnError;
-use crate::beam::{Links, MAX_NODES, NONE, Near, Pool, Scratch};
+use crate::beam::{Links, NONE, Near, Pool, Scratch, check_room, reachable_share};
 use crate::file::{Reader, Writer};
 use crate::index::{Hit, Metric, VectorIndex, check_dim, check_new_ids, check_rows, prepare_query};
 
@@ -917,24 +917,7 @@ impl Hnsw {
 
     /// Share of the live nodes that links of the bottom level lead to from the entry point; 1 when there is none.
     pub fn reachable_share(&self) -> f64 {
-        let Some(entry) = self.entry else { return 1.0 };
-        let mut seen = vec![false; self.ids.len()];
-        seen[entry as usize] = true;
-        let mut open = vec![entry];
-        let mut live = 0usize;
-        while let Some(node) = open.pop() {
-            live += usize::from(!self.removed[node as usize]);
-            for &to in self.links(node, 0) {
-                if !std::mem::replace(&mut seen[to as usize], true) {
-                    open.push(to);
-                }
-            }
-        }
-        if self.is_empty() {
-            1.0
-        } else {
-            live as f64 / self.len() as f64
-        }
+        reachable_share(self.entry, &self.removed, |node| self.links(node, 0).iter().copied())
     }
 
     /// A number that two graphs share when their nodes, levels, links and entry points are equal (FNV-1a).
@@ -1000,13 +983,7 @@ impl VectorIndex for Hnsw {
     fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
         check_rows(self.dim, ids, vectors)?;
         check_new_ids(ids, |id| self.contains(id))?;
-        if self.ids.len() + ids.len() > MAX_NODES {
-            return Err(AnnError::Parameter {
-                name: "number of vectors",
-                got: (self.ids.len() + ids.len()).to_string(),
-                expected: "at most 2^31 - 1, removed ones included",
-            });
-        }
+        check_room(self.ids.len(), ids.len())?;
         let nodes = self.append(ids, &self.metric.stored(vectors.clone()));
         self.insert(nodes);
         Ok(())

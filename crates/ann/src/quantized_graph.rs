@@ -17,7 +17,7 @@ use eas_tensor::{Matrix, kernels};
 use rayon::prelude::*;
 
 use crate::AnnError;
-use crate::beam::{Beam, MAX_NODES, Met, NONE, Near, Pool};
+use crate::beam::{Beam, Met, NONE, Near, Pool, check_room, reachable_share};
 use crate::file::{Reader, Writer};
 use crate::hnsw::{Hnsw, HnswConfig};
 use crate::index::{Hit, Metric, VectorIndex, check_dim, check_new_ids, check_rows, prepare_query};
@@ -698,22 +698,9 @@ impl QuantizedGraph {
             + size_of_val(self.lengthening.as_slice())
     }
 
-    /// Share of the nodes that links lead to from the entry point; 1 when there is none.
+    /// Share of the live nodes that links lead to from the entry point; 1 when there is none.
     pub fn reachable_share(&self) -> f64 {
-        let Some(entry) = self.entry else { return 1.0 };
-        let mut seen = vec![false; self.ids.len()];
-        seen[entry as usize] = true;
-        let mut open = vec![entry];
-        let mut reached = 0usize;
-        while let Some(node) = open.pop() {
-            reached += 1;
-            for to in self.links_of(node) {
-                if !std::mem::replace(&mut seen[to as usize], true) {
-                    open.push(to);
-                }
-            }
-        }
-        reached as f64 / self.ids.len() as f64
+        reachable_share(self.entry, &self.removed, |node| self.links_of(node))
     }
 
     /// Ids and vectors of the live nodes.
@@ -791,13 +778,7 @@ impl VectorIndex for QuantizedGraph {
     fn add(&mut self, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
         check_rows(self.dim, ids, vectors)?;
         check_new_ids(ids, |id| self.contains(id))?;
-        if self.ids.len() + ids.len() > MAX_NODES {
-            return Err(AnnError::Parameter {
-                name: "number of vectors",
-                got: (self.ids.len() + ids.len()).to_string(),
-                expected: "at most 2^31 - 1, removed ones included",
-            });
-        }
+        check_room(self.ids.len(), ids.len())?;
         if ids.is_empty() {
             return Ok(());
         }

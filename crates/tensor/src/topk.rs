@@ -76,7 +76,7 @@ impl TopK {
         }
     }
 
-    /// Offers an item; true when it is kept (for now).
+    /// Offers an item; true when it is among the `k` best offered up to here.
     pub fn push(&mut self, id: usize, score: f32) -> bool {
         let item = Scored { id, score };
         if self.worst_first.len() < self.k {
