@@ -25,13 +25,8 @@ fn catalogue() -> BTreeMap<String, Vec<Line>> {
     let mut chapters: BTreeMap<String, Vec<Line>> = BTreeMap::new();
     for line in text.lines().skip(1) {
         let fields: Vec<String> = line.split('\t').map(str::to_string).collect();
-        let [chapter, rest @ ..] = fields.as_slice() else {
-            panic!("empty line")
-        };
-        let rest: Line = rest
-            .to_vec()
-            .try_into()
-            .unwrap_or_else(|_| panic!("not five fields: {line}"));
+        let [chapter, rest @ ..] = fields.as_slice() else { panic!("empty line") };
+        let rest: Line = rest.to_vec().try_into().unwrap_or_else(|_| panic!("not five fields: {line}"));
         chapters.entry(chapter.clone()).or_default().push(rest);
     }
     chapters
@@ -42,12 +37,7 @@ fn here() -> Vec<Chapter> {
 }
 
 fn line(entry: &Entry) -> Line {
-    [
-        entry.number.to_string(),
-        entry.name.clone(),
-        entry.python.clone(),
-        entry.title.clone(),
-    ]
+    [entry.number.to_string(), entry.name.clone(), entry.python.clone(), entry.title.clone()]
 }
 
 /// Names of the files with this ending in a folder, without the ending; none when there is no folder.
@@ -76,27 +66,16 @@ fn every_listing_of_a_present_chapter_is_there() {
     let chapters = here();
     assert!(!chapters.is_empty());
     for chapter in &chapters {
-        let wanted = catalogue
-            .get(&chapter.name)
-            .unwrap_or_else(|| panic!("{} is no chapter of the book", chapter.name));
+        let wanted =
+            catalogue.get(&chapter.name).unwrap_or_else(|| panic!("{} is no chapter of the book", chapter.name));
         let found: Vec<Line> = chapter.entries.iter().map(line).collect();
         for entry in &found {
-            assert!(
-                wanted.contains(entry),
-                "{}: not a line of data/catalogue.tsv: {entry:?}",
-                chapter.name
-            );
+            assert!(wanted.contains(entry), "{}: not a line of data/catalogue.tsv: {entry:?}", chapter.name);
         }
         let missing: Vec<&Line> = wanted.iter().filter(|line| !found.contains(line)).collect();
         if IN_PROGRESS.contains(&chapter.name.as_str()) {
             for line in missing {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "in progress: {} lacks {} {}",
-                    chapter.name,
-                    line[0],
-                    line[1]
-                );
+                let _ = writeln!(std::io::stderr(), "in progress: {} lacks {} {}", chapter.name, line[0], line[1]);
             }
         } else {
             assert!(missing.is_empty(), "{} lacks {missing:?}", chapter.name);
@@ -125,10 +104,7 @@ fn every_listing_has_its_parts() {
                 }
             }
             let row = format!("| {number} |");
-            if !readme
-                .lines()
-                .any(|line| line.starts_with(&row) && line.contains(name.as_str()))
-            {
+            if !readme.lines().any(|line| line.starts_with(&row) && line.contains(name.as_str())) {
                 problem(format!("README.md has no row \"{row} … {name} …\""));
             }
             if entry.modules.is_empty() {
@@ -139,11 +115,7 @@ fn every_listing_has_its_parts() {
                     problem(format!("no such module: {module}"));
                 }
             }
-            let more = entry
-                .encoders
-                .iter()
-                .map(String::as_str)
-                .filter(|encoder| *encoder != "static");
+            let more = entry.encoders.iter().map(String::as_str).filter(|encoder| *encoder != "static");
             for encoder in std::iter::once("static").chain(more) {
                 let path = expected_path(&chapter.dir, name, encoder);
                 let record = std::fs::read_to_string(&path)
@@ -154,10 +126,7 @@ fn every_listing_has_its_parts() {
                     Ok(record) => {
                         if record.claims.len() < 2 || !record.is_good() {
                             let (held, claims) = (record.held(), record.claims.len());
-                            problem(format!(
-                                "{}: {held} of {claims} claims held; two are the least",
-                                path.display()
-                            ));
+                            problem(format!("{}: {held} of {claims} claims held; two are the least", path.display()));
                         }
                         if record.number != number.to_string() || record.name != *name || record.encoder != encoder {
                             problem(format!("{} is the output of another listing", path.display()));
@@ -177,18 +146,10 @@ fn nothing_lies_around() {
         let listed: BTreeSet<String> = chapter.entries.iter().map(|entry| entry.name.clone()).collect();
         let files = stems(&chapter.dir.join("examples"), ".rs");
         let strays: Vec<&String> = files.difference(&listed).collect();
-        assert!(
-            strays.is_empty(),
-            "{}: examples that are not in listings.toml: {strays:?}",
-            chapter.name
-        );
+        assert!(strays.is_empty(), "{}: examples that are not in listings.toml: {strays:?}", chapter.name);
         for stem in stems(&chapter.dir.join("expected"), ".json") {
             let name = stem.trim_end_matches(".minilm");
-            assert!(
-                listed.contains(name),
-                "{}: expected/{stem}.json belongs to no listing",
-                chapter.name
-            );
+            assert!(listed.contains(name), "{}: expected/{stem}.json belongs to no listing", chapter.name);
         }
         for name in listed {
             assert!(names.insert(name.clone()), "the name {name} occurs in two chapters");
@@ -200,21 +161,15 @@ fn nothing_lies_around() {
 fn every_chapter_runs_its_listings_in_its_tests() {
     for chapter in here() {
         let text = std::fs::read_to_string(chapter.dir.join("tests/listings.rs")).unwrap_or_default();
-        assert!(
-            text.contains("eas_report::testing::check_chapter("),
-            "{}: tests/listings.rs",
-            chapter.name
-        );
+        assert!(text.contains("eas_report::testing::check_chapter("), "{}: tests/listings.rs", chapter.name);
     }
 }
 
 #[test]
 fn the_readme_counts_each_chapter_rightly() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let here: BTreeMap<String, usize> = here()
-        .into_iter()
-        .map(|chapter| (chapter.name, chapter.entries.len()))
-        .collect();
+    let here: BTreeMap<String, usize> =
+        here().into_iter().map(|chapter| (chapter.name, chapter.entries.len())).collect();
     for (name, lines) in catalogue() {
         let number = lines[0][0].split('.').next().unwrap_or_default().to_string();
         if IN_PROGRESS.contains(&name.as_str()) {
@@ -223,9 +178,7 @@ fn the_readme_counts_each_chapter_rightly() {
         let found = here.get(&name).copied().unwrap_or(0);
         let (start, end) = (format!("| {number} | "), format!(" | {found} of {} |", lines.len()));
         assert!(
-            readme
-                .lines()
-                .any(|line| line.starts_with(&start) && line.ends_with(&end)),
+            readme.lines().any(|line| line.starts_with(&start) && line.ends_with(&end)),
             "README.md has no row \"{start}…{end}\""
         );
     }

@@ -47,13 +47,7 @@ pub fn texts(wordnet: &WordNet) -> Texts {
 
     let mut sentences: Vec<String> = rest[..GLOSSES].iter().map(|&i| synsets[i].gloss.clone()).collect();
     let line = |s: &Synset| format!("{}: {}", s.lemmas.join(", "), s.gloss);
-    sentences.extend(
-        rest.iter()
-            .rev()
-            .take(LINES.end)
-            .skip(LINES.start)
-            .map(|&i| line(&synsets[i])),
-    );
+    sentences.extend(rest.iter().rev().take(LINES.end).skip(LINES.start).map(|&i| line(&synsets[i])));
 
     let mut examples: Vec<&String> = (0..synsets.len())
         .filter(|i| !unseen.contains(i))
@@ -63,10 +57,7 @@ pub fn texts(wordnet: &WordNet) -> Texts {
     sentences.extend(examples.into_iter().take(EXAMPLES).cloned());
 
     let mut rng = SplitMix64::new(6);
-    let mut questions: Vec<String> = rest[..60_000]
-        .iter()
-        .filter_map(|&i| question(&synsets[i], &mut rng))
-        .collect();
+    let mut questions: Vec<String> = rest[..60_000].iter().filter_map(|&i| question(&synsets[i], &mut rng)).collect();
     SplitMix64::new(7).shuffle(&mut questions);
     sentences.extend(questions.into_iter().take(QUESTIONS));
 
@@ -77,11 +68,7 @@ pub fn texts(wordnet: &WordNet) -> Texts {
     let mut lemmas: Vec<(&str, usize)> = senses.into_iter().collect();
     SplitMix64::new(2).shuffle(&mut lemmas);
     lemmas.sort_by_key(|&(_, count)| std::cmp::Reverse(count.min(4)));
-    let words = lemmas
-        .into_iter()
-        .take(LEMMAS)
-        .map(|(lemma, _)| lemma.to_owned())
-        .collect();
+    let words = lemmas.into_iter().take(LEMMAS).map(|(lemma, _)| lemma.to_owned()).collect();
 
     let mut synonyms = Vec::new();
     for synset in synsets {
@@ -92,11 +79,7 @@ pub fn texts(wordnet: &WordNet) -> Texts {
             synonyms.push((synset.lemmas[0].clone(), synsets[broader as usize].lemmas[0].clone()));
         }
     }
-    Texts {
-        sentences,
-        words,
-        synonyms,
-    }
+    Texts { sentences, words, synonyms }
 }
 
 /// A question about a synset with a short gloss, so that the table learns how little "how do I" says.
@@ -154,11 +137,7 @@ pub fn token_frequency(wordnet: &WordNet, tokenizer: &WordPiece) -> Vec<f64> {
         Some(rank) => 1.0 / (10.9 * (rank + 1) as f64),
         None => 1e-3,
     };
-    counts
-        .iter()
-        .enumerate()
-        .map(|(id, count)| (count / total).max(zipf(id)))
-        .collect()
+    counts.iter().enumerate().map(|(id, count)| (count / total).max(zipf(id))).collect()
 }
 
 /// MiniLM, asked only for texts that it hasn't encoded in an earlier run.
@@ -201,9 +180,7 @@ impl Teacher {
     /// The vectors of `texts`; those that are new are encoded.
     pub fn encode(&mut self, texts: &[String]) -> Result<Matrix> {
         self.learn(texts, |model, text| Ok(model.tokenizer().model_ids(text, MAX_TOKENS)))?;
-        Ok(self
-            .vectors
-            .select(&texts.iter().map(|text| self.known[text]).collect::<Vec<_>>()))
+        Ok(self.vectors.select(&texts.iter().map(|text| self.known[text]).collect::<Vec<_>>()))
     }
 
     /// The vector of each vocabulary entry read as a text of one token.
@@ -214,17 +191,13 @@ impl Teacher {
             let id = name.trim_start_matches("token ").parse()?;
             Ok(vec![specials.cls, id, specials.sep])
         })?;
-        Ok(self
-            .vectors
-            .select(&names.iter().map(|name| self.known[name]).collect::<Vec<_>>()))
+        Ok(self.vectors.select(&names.iter().map(|name| self.known[name]).collect::<Vec<_>>()))
     }
 
     fn learn(&mut self, texts: &[String], ids: impl Fn(&MiniLm, &str) -> Result<Vec<u32>>) -> Result<()> {
         let mut seen = HashSet::new();
-        let new: Vec<&String> = texts
-            .iter()
-            .filter(|text| !self.known.contains_key(*text) && seen.insert(*text))
-            .collect();
+        let new: Vec<&String> =
+            texts.iter().filter(|text| !self.known.contains_key(*text) && seen.insert(*text)).collect();
         if new.is_empty() {
             return Ok(());
         }

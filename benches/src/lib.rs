@@ -34,10 +34,7 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
 
 /// Sets the number of threads of every parallel loop; 0 means all of the machine's.
 pub fn set_threads(threads: usize) -> Result<()> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .context("setting the number of threads")
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("setting the number of threads")
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ impl PeakMemory {
     /// Forgets the peak so far (Linux).
     pub fn start() -> Self {
         let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        Self {
-            before: resident("VmRSS:").filter(|_| reset),
-        }
+        Self { before: resident("VmRSS:").filter(|_| reset) }
     }
 
     /// The growth in MiB.

@@ -16,20 +16,10 @@ pub fn word_similarity(encoder: &dyn SentenceEncoder, file: &Path) -> Result<f64
             continue;
         }
         let mut cells = line.split('\t');
-        let mut cell = || {
-            cells
-                .next()
-                .map(str::to_owned)
-                .with_context(|| format!("too few cells: {line}"))
-        };
+        let mut cell = || cells.next().map(str::to_owned).with_context(|| format!("too few cells: {line}"));
         left.push(cell()?);
         right.push(cell()?);
-        human.push(
-            cell()?
-                .trim()
-                .parse::<f64>()
-                .with_context(|| format!("no score: {line}"))?,
-        );
+        human.push(cell()?.trim().parse::<f64>().with_context(|| format!("no score: {line}"))?);
     }
     let cosines = pair_cosines(encoder, &left, &right)?;
     Ok(eas_eval::correlation::spearman(&cosines, &human)?)
@@ -73,11 +63,7 @@ pub struct Task {
 /// The small retrieval tasks, for the encoder and for TF-IDF.
 pub fn retrieval_tasks(encoder: &dyn SentenceEncoder) -> Result<Vec<Task>> {
     let catalogue = fixtures::mini_catalogue();
-    let products: Vec<(&str, Vec<usize>)> = catalogue
-        .queries
-        .iter()
-        .map(|q| (q.text, q.relevant.to_vec()))
-        .collect();
+    let products: Vec<(&str, Vec<usize>)> = catalogue.queries.iter().map(|q| (q.text, q.relevant.to_vec())).collect();
     let manual = fixtures::orla_manual();
     let questions: Vec<(&str, Vec<usize>)> = manual.questions.iter().map(|&(text, id)| (text, vec![id])).collect();
     Ok(vec![
@@ -106,11 +92,7 @@ pub fn task(
         lexical += recall(index.search(text, k));
         dense += recall(top_k(scores.row(i), k));
     }
-    Ok(Task {
-        name,
-        tfidf: lexical / queries.len() as f64,
-        encoder: dense / queries.len() as f64,
-    })
+    Ok(Task { name, tfidf: lexical / queries.len() as f64, encoder: dense / queries.len() as f64 })
 }
 
 /// Probability that two sentences with the same sense of "bank" are nearer than two with different senses.

@@ -135,27 +135,15 @@ pub fn read_vectors(path: &Path) -> Result<Matrix> {
         matrix.rows(),
         matrix.dim()
     );
-    matrix
-        .check_finite()
-        .with_context(|| format!("reading {}", path.display()))?;
+    matrix.check_finite().with_context(|| format!("reading {}", path.display()))?;
     Ok(matrix)
 }
 
 fn read_truth(path: &Path, rows: usize, queries: usize, k: usize) -> Result<Vec<Vec<u64>>> {
     let mut truth = eas_data::npy::read_ids(path)?;
-    ensure!(
-        truth.len() == queries,
-        "{} has {} rows for {queries} queries",
-        path.display(),
-        truth.len()
-    );
+    ensure!(truth.len() == queries, "{} has {} rows for {queries} queries", path.display(), truth.len());
     for (at, ids) in truth.iter_mut().enumerate() {
-        ensure!(
-            ids.len() >= k,
-            "{} has {} neighbours a query, {k} are needed",
-            path.display(),
-            ids.len()
-        );
+        ensure!(ids.len() >= k, "{} has {} neighbours a query, {k} are needed", path.display(), ids.len());
         ids.truncate(k);
         if let Some(id) = ids.iter().find(|&&id| id >= rows as u64) {
             bail!("{}, row {at}: id {id}, but there are {rows} vectors", path.display());
@@ -168,11 +156,7 @@ fn read_truth(path: &Path, rows: usize, queries: usize, k: usize) -> Result<Vec<
 pub fn exact(base: &Matrix, queries: &Matrix, metric: Metric, k: usize) -> Result<Vec<Vec<u64>>> {
     let mut flat = FlatIndex::new(base.dim(), metric)?;
     flat.add(&(0..base.rows() as u64).collect::<Vec<_>>(), base)?;
-    Ok(flat
-        .search_batch(queries, k)?
-        .iter()
-        .map(|hits| hits.iter().map(|hit| hit.id).collect())
-        .collect())
+    Ok(flat.search_batch(queries, k)?.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect())
 }
 
 /// An index that is built and waits for queries.
@@ -228,11 +212,7 @@ impl Subject {
                 }
             })
         })?;
-        Ok(Self {
-            kind,
-            index,
-            build_s: started.elapsed().as_secs_f64(),
-        })
+        Ok(Self { kind, index, build_s: started.elapsed().as_secs_f64() })
     }
 
     /// Bytes of the index without the table from id to row: what a file of it holds.
@@ -306,12 +286,8 @@ impl Subject {
 }
 
 fn hnsw(build: Build, base: &Matrix, metric: Metric, ids: &[u64]) -> Result<Hnsw> {
-    let config = HnswConfig {
-        m: build.m,
-        ef_construction: build.ef_construction,
-        seed: build.seed,
-        ..HnswConfig::default()
-    };
+    let config =
+        HnswConfig { m: build.m, ef_construction: build.ef_construction, seed: build.seed, ..HnswConfig::default() };
     let mut index = Hnsw::new(base.dim(), metric, config)?;
     index.add(ids, base)?;
     Ok(index)
@@ -322,11 +298,7 @@ fn ivfpq_config(build: Build, base: &Matrix) -> IvfPqConfig {
     let lists = (4.0 * (base.rows() as f64).sqrt()) as usize;
     let defaults = IvfPqConfig::default();
     IvfPqConfig {
-        ivf: IvfConfig {
-            lists: or(build.lists, lists.clamp(1, base.rows())),
-            seed: build.seed,
-            ..defaults.ivf
-        },
+        ivf: IvfConfig { lists: or(build.lists, lists.clamp(1, base.rows())), seed: build.seed, ..defaults.ivf },
         subspaces: or(build.subspaces, base.dim().div_ceil(2)),
         bits: build.bits,
         rerank: build.rerank,
@@ -337,10 +309,7 @@ fn ivfpq_config(build: Build, base: &Matrix) -> IvfPqConfig {
 
 /// A pool of `threads` threads; 0 means all of the machine's.
 pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .context("starting the threads")
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("starting the threads")
 }
 
 /// What one pass over the queries showed.
@@ -368,16 +337,8 @@ mod tests {
     use eas_data::synth::vectors::{clustered, clustered_queries};
     use std::path::PathBuf;
 
-    const BUILD: Build = Build {
-        m: 8,
-        ef_construction: 60,
-        lists: 0,
-        subspaces: 0,
-        bits: 4,
-        rerank: 50,
-        opq_iterations: 0,
-        seed: 1,
-    };
+    const BUILD: Build =
+        Build { m: 8, ef_construction: 60, lists: 0, subspaces: 0, bits: 4, rerank: 50, opq_iterations: 0, seed: 1 };
 
     fn files() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

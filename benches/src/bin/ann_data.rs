@@ -83,12 +83,7 @@ struct Shape {
 
 fn main() -> Result<()> {
     match Flags::parse().task {
-        Task::Split {
-            input,
-            seed,
-            queries,
-            out,
-        } => {
+        Task::Split { input, seed, queries, out } => {
             let all = read_vectors(&input)?;
             let (base, queries) = split(&all, queries, seed)?;
             write(&out, &base, &queries)
@@ -105,13 +100,7 @@ fn main() -> Result<()> {
             let (base, queries) = rows.split_at(shape.rows);
             write(&shape.out, &all.select(base), &all.select(queries))
         }
-        Task::Truth {
-            base,
-            queries,
-            metric,
-            k,
-            out,
-        } => {
+        Task::Truth { base, queries, metric, k, out } => {
             let (base, queries) = (read_vectors(&base)?, read_vectors(&queries)?);
             eas_data::npy::write_ids(&out, &exact(&base, &queries, metric.metric(), k)?)?;
             Ok(())

@@ -62,12 +62,8 @@ fn main() -> Result<()> {
         _ => flags.sweep.clone(),
     };
     let threads = pool(flags.threads)?;
-    let mut round = || -> Result<Vec<Point>> {
-        sweep
-            .iter()
-            .map(|&par| subject.measure(&task, par, flags.k, &threads))
-            .collect()
-    };
+    let mut round =
+        || -> Result<Vec<Point>> { sweep.iter().map(|&par| subject.measure(&task, par, flags.k, &threads)).collect() };
     if flags.follow {
         println!("ready");
         for line in std::io::stdin().lock().lines() {

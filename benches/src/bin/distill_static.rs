@@ -37,36 +37,24 @@ fn main() -> Result<()> {
         .context("the teacher's vocabulary: run scripts/fetch_models.sh")?;
     let tokenizer = WordPiece::from_bytes(&vocabulary)?;
     let texts = lessons::texts(&wordnet);
-    let held_out: Vec<String> = lessons::held_out(&wordnet)
-        .into_iter()
-        .map(|i| wordnet.synsets()[i].gloss.clone())
-        .collect();
+    let held_out: Vec<String> =
+        lessons::held_out(&wordnet).into_iter().map(|i| wordnet.synsets()[i].gloss.clone()).collect();
 
     let mut teacher = Teacher::open(flags.cache.as_deref())?;
     let tokens = teacher.encode_vocabulary(&tokenizer)?;
     let held_out_targets = teacher.encode(&held_out)?;
     let ids = |text: &String| -> Vec<u32> {
         let specials = tokenizer.specials();
-        tokenizer
-            .ids(text, usize::MAX)
-            .into_iter()
-            .filter(|id| !specials.contains(*id))
-            .collect()
+        tokenizer.ids(text, usize::MAX).into_iter().filter(|id| !specials.contains(*id)).collect()
     };
     let mut corpus = |texts: &[String]| -> Result<Corpus> {
-        Ok(Corpus {
-            texts: texts.iter().map(ids).collect(),
-            targets: teacher.encode(texts)?,
-        })
+        Ok(Corpus { texts: texts.iter().map(ids).collect(), targets: teacher.encode(texts)? })
     };
     let (sentences, words) = (corpus(&texts.sentences)?, corpus(&texts.words)?);
     drop(teacher);
 
     let synonyms: Vec<(Vec<u32>, Vec<u32>)> = texts.synonyms.iter().map(|(a, b)| (ids(a), ids(b))).collect();
-    let settings = Distill {
-        steps: flags.steps,
-        ..Distill::default()
-    };
+    let settings = Distill { steps: flags.steps, ..Distill::default() };
     let lessons = Lessons {
         tokens: &tokens,
         frequency: &lessons::token_frequency(&wordnet, &tokenizer),
@@ -76,10 +64,7 @@ fn main() -> Result<()> {
     };
     let mut table = settings.fit(&lessons, |p| {
         if p.step % 20 == 0 {
-            println!(
-                "step {:4}: direction {:.4}, neighbourhood {:.4}",
-                p.step, p.direction, p.neighbourhood
-            );
+            println!("step {:4}: direction {:.4}, neighbourhood {:.4}", p.step, p.direction, p.neighbourhood);
         }
     })?;
     let specials = tokenizer.specials();
@@ -123,28 +108,17 @@ fn record(model: &[u8], vocabulary: &[u8]) -> Result<()> {
             hex
         });
         let made_by = "`cargo run --release -p eas-bench --bin distill_static`";
-        format!(
-            "| `models/static-256/{name}` | {} | {sha256} | {source} | {licence} | {made_by} |",
-            bytes.len()
-        )
+        format!("| `models/static-256/{name}` | {} | {sha256} | {source} | {licence} | {made_by} |", bytes.len())
     };
-    let mut rows: Vec<String> = rows
-        .into_iter()
-        .filter(|row| !row.contains("`models/static-256/"))
-        .map(str::to_owned)
-        .collect();
+    let mut rows: Vec<String> =
+        rows.into_iter().filter(|row| !row.contains("`models/static-256/")).map(str::to_owned).collect();
     rows.push(row(
         "model.safetensors",
         model,
         "distilled from all-MiniLM-L6-v2 (Apache-2.0) on WordNet 3.0 texts",
         "Apache-2.0 and the WordNet 3.0 licence",
     ));
-    rows.push(row(
-        "vocab.txt",
-        vocabulary,
-        "vocabulary of bert-base-uncased",
-        "Apache-2.0",
-    ));
+    rows.push(row("vocab.txt", vocabulary, "vocabulary of bert-base-uncased", "Apache-2.0"));
     rows.sort();
     let lines: Vec<&str> = prose.into_iter().chain(rows.iter().map(String::as_str)).collect();
     Ok(std::fs::write(path, lines.join("\n") + "\n")?)

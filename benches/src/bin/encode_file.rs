@@ -45,15 +45,7 @@ fn main() -> Result<()> {
     let vectors = encoder.encode(&texts)?;
     let seconds = started.elapsed().as_secs_f64();
     eas_data::npy::write_f32(&flags.out, &vectors).with_context(|| format!("writing {}", flags.out.display()))?;
-    println!(
-        "model {} loaded in {:.1} ms",
-        encoder.name(),
-        loading.as_secs_f64() * 1e3
-    );
-    println!(
-        "{} sentences, {seconds:.2} s, {:.1}/s",
-        texts.len(),
-        texts.len() as f64 / seconds
-    );
+    println!("model {} loaded in {:.1} ms", encoder.name(), loading.as_secs_f64() * 1e3);
+    println!("{} sentences, {seconds:.2} s, {:.1}/s", texts.len(), texts.len() as f64 / seconds);
     Ok(())
 }

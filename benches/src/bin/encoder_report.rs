@@ -71,10 +71,7 @@ fn main() -> Result<()> {
     for task in quality::retrieval_tasks(&encoder)? {
         println!("| {} | {:.3} | > TF-IDF, {:.3} |", task.name, task.encoder, task.tfidf);
     }
-    println!(
-        "| senses of bank, AUC | {:.3} | >= 0.75 |",
-        quality::bank_sense_auc(&encoder)?
-    );
+    println!("| senses of bank, AUC | {:.3} | >= 0.75 |", quality::bank_sense_auc(&encoder)?);
     println!("| size on disk | {megabytes:.2} MB | <= 9 MB |");
     println!("| loading | {loading:.1} ms | < 50 ms |");
     println!("| throughput, all WordNet glosses | {rate:.0}/s | >= 100,000/s |");

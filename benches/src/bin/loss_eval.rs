@@ -67,18 +67,12 @@ fn main() -> Result<()> {
     eas_bench::set_threads(flags.threads)?;
     let mut params = BTreeMap::new();
     for param in &flags.params {
-        let (name, value) = param
-            .split_once('=')
-            .with_context(|| format!("--param {param:?} is not NAME=VALUE"))?;
+        let (name, value) = param.split_once('=').with_context(|| format!("--param {param:?} is not NAME=VALUE"))?;
         params.insert(name.to_owned(), value.to_owned());
     }
     let loaded =
         candle_core::safetensors::load(input, &Device::Cpu).with_context(|| format!("reading {}", input.display()))?;
-    let rows = loaded
-        .values()
-        .map(|tensor| tensor.dims().first().copied().unwrap_or(0))
-        .max()
-        .unwrap_or(0);
+    let rows = loaded.values().map(|tensor| tensor.dims().first().copied().unwrap_or(0)).max().unwrap_or(0);
     let mut given = DType::F32;
     let mut inputs = BTreeMap::new();
     for (name, tensor) in loaded {
@@ -93,14 +87,7 @@ fn main() -> Result<()> {
             Precision::Auto if rows <= DOUBLE_UP_TO => DType::F64,
             Precision::Auto | Precision::Input => dtype,
         };
-        inputs.insert(
-            name,
-            if compute == dtype {
-                tensor
-            } else {
-                tensor.to_dtype(compute)?
-            },
-        );
+        inputs.insert(name, if compute == dtype { tensor } else { tensor.to_dtype(compute)? });
     }
     let memory = eas_bench::memory::PeakMemory::start();
     let mut fastest = f64::INFINITY;
@@ -114,16 +101,9 @@ fn main() -> Result<()> {
     let result = result.context("nothing was evaluated")?;
     let computed = result.loss.dtype();
     println!("{loss}: {:.9}", result.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?);
-    println!(
-        "{rows} rows, value and gradients in {computed:?}: {:.2} ms{memory}",
-        fastest * 1e3
-    );
+    println!("{rows} rows, value and gradients in {computed:?}: {:.2} ms{memory}", fastest * 1e3);
     let cast = |tensor: &Tensor| {
-        if given.is_float() {
-            tensor.to_dtype(given)
-        } else {
-            Ok(tensor.clone())
-        }
+        if given.is_float() { tensor.to_dtype(given) } else { Ok(tensor.clone()) }
     };
     let mut results = HashMap::from([("loss".to_owned(), cast(&result.loss)?)]);
     for (name, gradient) in &result.gradients {
@@ -136,12 +116,7 @@ fn main() -> Result<()> {
 /// One loss a paragraph: name, what it is, inputs, parameters with their defaults.
 fn list() {
     for entry in registry::entries() {
-        println!(
-            "{}\n    {}\n    inputs: {}",
-            entry.name,
-            entry.summary,
-            entry.inputs.join(", ")
-        );
+        println!("{}\n    {}\n    inputs: {}", entry.name, entry.summary, entry.inputs.join(", "));
         for param in entry.params {
             println!("    --param {}={}  {}", param.name, param.default, param.meaning);
         }

@@ -55,11 +55,7 @@ fn main() -> Result<()> {
     eas_bench::set_threads(flags.threads)?;
     let inputs = candle_core::safetensors::load(&flags.input, &Device::Cpu)
         .with_context(|| format!("reading {}", flags.input.display()))?;
-    let tensor = |name: &str| {
-        inputs
-            .get(name)
-            .with_context(|| format!("there is no tensor {name:?} in the input"))
-    };
+    let tensor = |name: &str| inputs.get(name).with_context(|| format!("there is no tensor {name:?} in the input"));
     let rows = tensor("anchors")?;
     let labels: Vec<u32> = tensor("labels")?.to_dtype(DType::U32)?.to_vec1()?;
     let miner = TripletMiner {
@@ -72,11 +68,7 @@ fn main() -> Result<()> {
             Name::FaceNet => Strategy::SemiHardFaceNet,
         },
         margin: flags.margin,
-        distance: if flags.cosine {
-            Distance::Cosine
-        } else {
-            Distance::Euclidean
-        },
+        distance: if flags.cosine { Distance::Cosine } else { Distance::Euclidean },
     };
     let memory = eas_bench::memory::PeakMemory::start();
     let mut fastest = f64::INFINITY;

@@ -45,11 +45,7 @@ pub(crate) fn reachable_share<L: IntoIterator<Item = u32>>(
         }
     }
     let live = removed.iter().filter(|&&removed| !removed).count();
-    let reached = met
-        .iter()
-        .zip(removed)
-        .filter(|&(&met, &removed)| met && !removed)
-        .count();
+    let reached = met.iter().zip(removed).filter(|&(&met, &removed)| met && !removed).count();
     if live == 0 { 1.0 } else { reached as f64 / live as f64 }
 }
 
@@ -70,11 +66,7 @@ impl Near {
     #[inline]
     pub(crate) fn distance(self) -> f32 {
         let ordered = (self.0 >> 32) as u32;
-        let bits = if ordered >> 31 == 1 {
-            ordered ^ 1 << 31
-        } else {
-            !ordered
-        };
+        let bits = if ordered >> 31 == 1 { ordered ^ 1 << 31 } else { !ordered };
         f32::from_bits(bits)
     }
 
@@ -249,19 +241,14 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn new(stride: usize) -> Self {
-        Self {
-            stride,
-            slots: Buffer::new(),
-        }
+        Self { stride, slots: Buffer::new() }
     }
 
     /// `slots` as [`Self::slots`] gave them; `None` when they are no rows of links packed to the front.
     pub(crate) fn from_slots(stride: usize, slots: &[u32]) -> Option<Self> {
         let packed = |row: &[u32]| row.iter().skip_while(|&&to| to != NONE).all(|&to| to == NONE);
-        (slots.len().is_multiple_of(stride) && slots.chunks(stride).all(packed)).then(|| Self {
-            stride,
-            slots: slots.into(),
-        })
+        (slots.len().is_multiple_of(stride) && slots.chunks(stride).all(packed))
+            .then(|| Self { stride, slots: slots.into() })
     }
 
     pub(crate) fn slots(&self) -> &[u32] {

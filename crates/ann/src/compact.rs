@@ -148,17 +148,12 @@ impl VectorIndex for CompactFlat {
             Storage::F16 => &F16::new(self.dim),
             Storage::Int8 => &Int8::new(self.dim),
         };
-        let codes: Vec<Vec<u8>> = vectors
-            .iter_rows()
-            .map(|row| codec.encode(row))
-            .collect::<Result<_, _>>()?;
+        let codes: Vec<Vec<u8>> = vectors.iter_rows().map(|row| codec.encode(row)).collect::<Result<_, _>>()?;
         for (&id, code) in ids.iter().zip(codes) {
             self.row_of.insert(id, self.ids.len());
             self.ids.push(id);
             match self.storage {
-                Storage::F16 => self
-                    .halves
-                    .extend(code.as_chunks::<2>().0.iter().map(|&h| u16::from_le_bytes(h))),
+                Storage::F16 => self.halves.extend(code.as_chunks::<2>().0.iter().map(|&h| u16::from_le_bytes(h))),
                 Storage::Int8 => {
                     if let Some((scale, levels)) = code.split_first_chunk::<4>() {
                         self.scales.push(f32::from_le_bytes(*scale));
@@ -210,11 +205,7 @@ impl VectorIndex for CompactFlat {
         out.u64s(&self.ids);
         out.f32s(&self.scales);
         let halves = self.halves.iter().flat_map(|half| half.to_le_bytes());
-        out.bytes(
-            &halves
-                .chain(self.levels.iter().map(|&level| level as u8))
-                .collect::<Vec<u8>>(),
-        );
+        out.bytes(&halves.chain(self.levels.iter().map(|&level| level as u8)).collect::<Vec<u8>>());
         out.finish(path, KIND)
     }
 
@@ -229,12 +220,7 @@ impl VectorIndex for CompactFlat {
         match storage {
             Storage::F16 => {
                 let bytes = file.bytes(values.saturating_mul(2))?;
-                index.halves = bytes
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|&half| u16::from_le_bytes(half))
-                    .collect();
+                index.halves = bytes.as_chunks::<2>().0.iter().map(|&half| u16::from_le_bytes(half)).collect();
             }
             Storage::Int8 => {
                 index.scales = file.f32s(rows)?;
@@ -277,11 +263,7 @@ mod tests {
                     let all = flat.search(query, 1_000).unwrap();
                     for hit in hits {
                         let exact = all.iter().find(|other| other.id == hit.id).unwrap().score;
-                        assert!(
-                            (hit.score - exact).abs() <= error,
-                            "{metric:?} {storage:?}: {} {exact}",
-                            hit.score
-                        );
+                        assert!((hit.score - exact).abs() <= error, "{metric:?} {storage:?}: {} {exact}", hit.score);
                     }
                 }
                 let (odd, stats) = compact.search_counted(queries.row(0), 7, &|id| id % 2 == 1).unwrap();
@@ -291,10 +273,7 @@ mod tests {
                 let path = tempfile::tempdir().unwrap().keep().join("index");
                 compact.save(&path).unwrap();
                 let loaded = CompactFlat::load(&path).unwrap();
-                assert_eq!(
-                    loaded.search_batch(&queries, 50).unwrap(),
-                    compact.search_batch(&queries, 50).unwrap()
-                );
+                assert_eq!(loaded.search_batch(&queries, 50).unwrap(), compact.search_batch(&queries, 50).unwrap());
             }
         }
     }
@@ -303,13 +282,7 @@ mod tests {
     fn values_beyond_half_precision_are_refused_and_nothing_changes() {
         let mut index = CompactFlat::new(2, Metric::Dot, Storage::F16).unwrap();
         let rows = Matrix::from_rows(&[[1.0, 2.0], [7e4, 0.0]]).unwrap();
-        assert!(
-            index
-                .add(&[1, 2], &rows)
-                .unwrap_err()
-                .to_string()
-                .contains("half precision")
-        );
+        assert!(index.add(&[1, 2], &rows).unwrap_err().to_string().contains("half precision"));
         assert!(index.is_empty());
         // Cosine normalizes first: 64 values of 60 become 0.125 each.
         let mut cosine = CompactFlat::new(64, Metric::Cosine, Storage::F16).unwrap();

@@ -84,11 +84,7 @@ impl DeviceIndex {
                 Rows::F16(bits)
             }
         };
-        Ok(Self {
-            dim,
-            rows: corpus.rows(),
-            stored,
-        })
+        Ok(Self { dim, rows: corpus.rows(), stored })
     }
 
     /// Vectors stored.
@@ -179,11 +175,7 @@ impl DeviceShards {
     /// Cuts the rows into `shards >= 1` shards; the first ones get the rows that are left over.
     pub fn new(corpus: &Matrix, precision: Precision, shards: usize) -> Result<Self, AnnError> {
         if shards == 0 {
-            return Err(AnnError::Parameter {
-                name: "shards",
-                got: "0".into(),
-                expected: "at least 1",
-            });
+            return Err(AnnError::Parameter { name: "shards", got: "0".into(), expected: "at least 1" });
         }
         let (size, left_over) = (corpus.rows() / shards, corpus.rows() % shards);
         let mut first = 0;
@@ -279,11 +271,7 @@ impl<'a> PipelinedSearch<'a> {
 
 fn check_batch(batch: usize) -> Result<(), AnnError> {
     if batch == 0 {
-        return Err(AnnError::Parameter {
-            name: "batch",
-            got: "0".into(),
-            expected: "at least 1",
-        });
+        return Err(AnnError::Parameter { name: "batch", got: "0".into(), expected: "at least 1" });
     }
     Ok(())
 }
@@ -296,12 +284,7 @@ fn unit_rows(rows: &Matrix) -> Matrix {
 
 fn hits_of(best: TopK) -> Vec<Hit> {
     let sorted = best.into_sorted_vec().into_iter();
-    sorted
-        .map(|item| Hit {
-            id: item.id as u64,
-            score: item.score + 0.0,
-        })
-        .collect()
+    sorted.map(|item| Hit { id: item.id as u64, score: item.score + 0.0 }).collect()
 }
 
 #[cfg(test)]
@@ -325,13 +308,7 @@ mod tests {
         let expected = flat.search_batch(&queries, 10).unwrap();
         for batch in [1, 4, 20, 1_000] {
             assert_eq!(index.search_batch(&queries, 10, batch).unwrap(), expected);
-            assert_eq!(
-                PipelinedSearch::new(&index, batch)
-                    .unwrap()
-                    .search(&queries, 10)
-                    .unwrap(),
-                expected
-            );
+            assert_eq!(PipelinedSearch::new(&index, batch).unwrap().search(&queries, 10).unwrap(), expected);
         }
         assert_eq!((index.bytes(), index.len()), (700 * 33 * 4, 700));
     }
@@ -347,12 +324,7 @@ mod tests {
                 let rounded = index.vector(hit.id as usize).unwrap();
                 assert!((hit.score - dot(query, &rounded)).abs() < 1e-6);
                 let whole = unit_rows(&corpus.select(&[hit.id as usize]));
-                assert!(
-                    rounded
-                        .iter()
-                        .zip(whole.row(0))
-                        .all(|(a, b)| (a - b).abs() <= b.abs() / 2_048.0 + 1e-7)
-                );
+                assert!(rounded.iter().zip(whole.row(0)).all(|(a, b)| (a - b).abs() <= b.abs() / 2_048.0 + 1e-7));
             }
             assert!(hits.is_sorted_by(|a, b| a.score >= b.score) && hits.len() == 300);
         }
@@ -367,10 +339,7 @@ mod tests {
                 let cut = DeviceShards::new(&corpus, precision, shards).unwrap();
                 assert_eq!(cut.lens().iter().sum::<usize>(), 1_000);
                 for k in [0, 1, 10, 300, 2_000] {
-                    assert_eq!(
-                        cut.search_batch(&queries, k, 4).unwrap(),
-                        whole.search_batch(&queries, k, 4).unwrap()
-                    );
+                    assert_eq!(cut.search_batch(&queries, k, 4).unwrap(), whole.search_batch(&queries, k, 4).unwrap());
                 }
             }
         }
@@ -388,20 +357,9 @@ mod tests {
     #[test]
     fn bad_input_is_refused() {
         let corpus = random(10, 4, 7);
-        assert!(
-            DeviceShards::new(&corpus, Precision::F32, 0)
-                .unwrap_err()
-                .to_string()
-                .contains("shards is 0")
-        );
+        assert!(DeviceShards::new(&corpus, Precision::F32, 0).unwrap_err().to_string().contains("shards is 0"));
         let index = DeviceIndex::new(&corpus, Precision::F16).unwrap();
-        assert!(
-            index
-                .search_batch(&corpus, 1, 0)
-                .unwrap_err()
-                .to_string()
-                .contains("batch is 0")
-        );
+        assert!(index.search_batch(&corpus, 1, 0).unwrap_err().to_string().contains("batch is 0"));
         assert!(PipelinedSearch::new(&index, 0).is_err());
         assert!(index.search_batch(&random(1, 5, 1), 1, 1).is_err());
         let nan = Matrix::from_rows(&[[f32::NAN, 0.0, 0.0, 0.0]]).unwrap();

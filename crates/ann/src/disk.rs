@@ -116,12 +116,7 @@ impl Header {
             1 => Dtype::F16,
             other => return Err(format!("values of unknown type {other}")),
         };
-        let header = Self {
-            dtype,
-            dim: u32_at(16),
-            count: u64_at(24),
-            rows_crc: u32_at(40),
-        };
+        let header = Self { dtype, dim: u32_at(16), count: u64_at(24), rows_crc: u32_at(40) };
         let whole = header.dim > 0 && header.stride() == u64::from(u32_at(20)) && u64_at(32) == DATA;
         if !whole || header.file_bytes(header.count).is_none() {
             return Err(format!(
@@ -171,30 +166,14 @@ impl VectorFile {
     /// A new, empty file for vectors of `dim >= 1` values, open for appending. A file that is there already is left alone and an error.
     pub fn create(path: &Path, dim: usize, dtype: Dtype) -> Result<Self, AnnError> {
         check_dim(dim)?;
-        let stride = dim
-            .checked_mul(dtype.bytes())
-            .and_then(|stride| u32::try_from(stride).ok());
+        let stride = dim.checked_mul(dtype.bytes()).and_then(|stride| u32::try_from(stride).ok());
         if stride.is_none() {
-            return Err(AnnError::Parameter {
-                name: "dim",
-                got: dim.to_string(),
-                expected: "rows of less than 4 GiB",
-            });
+            return Err(AnnError::Parameter { name: "dim", got: dim.to_string(), expected: "rows of less than 4 GiB" });
         }
         let io = |source| AnnError::io(path, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(io)?;
         lock(path, &file)?;
-        let header = Header {
-            dtype,
-            dim: dim as u32,
-            count: 0,
-            rows_crc: crc32fast::hash(&[]),
-        };
+        let header = Header { dtype, dim: dim as u32, count: 0, rows_crc: crc32fast::hash(&[]) };
         file.set_len(DATA).map_err(io)?;
         let mut created = Self::new(path, file, true, header);
         created.publish(header)?;
@@ -226,14 +205,7 @@ impl VectorFile {
     }
 
     fn new(path: &Path, file: File, writable: bool, header: Header) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            file,
-            writable,
-            header,
-            rows: OnceLock::new(),
-            norms: OnceLock::new(),
-        }
+        Self { path: path.to_path_buf(), file, writable, header, rows: OnceLock::new(), norms: OnceLock::new() }
     }
 
     /// The file's path.
@@ -265,9 +237,7 @@ impl VectorFile {
     /// leaves either the file before or the file after. Values that are not finite are refused.
     pub fn append(&mut self, rows: &Matrix) -> Result<u64, AnnError> {
         if !self.writable {
-            return Err(AnnError::ReadOnly {
-                path: self.path.clone(),
-            });
+            return Err(AnnError::ReadOnly { path: self.path.clone() });
         }
         check_queries(self.dim(), rows)?;
         let first = self.header.count;
@@ -276,10 +246,7 @@ impl VectorFile {
         }
         let count = first + rows.rows() as u64;
         let (Some(end), Some(_)) = (self.header.file_bytes(first), self.header.file_bytes(count)) else {
-            return Err(AnnError::OutOfRange {
-                row: count,
-                rows: u64::MAX / self.header.stride(),
-            });
+            return Err(AnnError::OutOfRange { row: count, rows: u64::MAX / self.header.stride() });
         };
         let mut checksum = crc32fast::Hasher::new_with_initial_len(self.header.rows_crc, end - DATA);
         let io = |source| AnnError::io(&self.path, source);
@@ -308,11 +275,7 @@ impl VectorFile {
             file.write_all(&buffer).map_err(io)?;
         }
         self.file.sync_data().map_err(io)?;
-        self.publish(Header {
-            count,
-            rows_crc: checksum.finalize(),
-            ..self.header
-        })?;
+        self.publish(Header { count, rows_crc: checksum.finalize(), ..self.header })?;
         Ok(first)
     }
 
@@ -390,11 +353,7 @@ impl VectorFile {
     /// compared, a helper thread brings the next into memory. The rows' lengths are computed in the first scan and kept.
     pub fn scan(&self, query: &[f32], k: usize, batch: usize) -> Result<Vec<Hit>, AnnError> {
         if batch == 0 {
-            return Err(AnnError::Parameter {
-                name: "batch",
-                got: "0".into(),
-                expected: "at least 1",
-            });
+            return Err(AnnError::Parameter { name: "batch", got: "0".into(), expected: "at least 1" });
         }
         let query = prepare_query(Metric::Cosine, self.dim(), query)?;
         let rows = self.rows()?;
@@ -423,11 +382,7 @@ impl VectorFile {
                     if known.is_none() {
                         norms.push(norm);
                     }
-                    let score = if norm > 0.0 {
-                        kernels::dot(query.row(0), vector) / norm
-                    } else {
-                        0.0
-                    };
+                    let score = if norm > 0.0 { kernels::dot(query.row(0), vector) / norm } else { 0.0 };
                     best.push(row, score);
                 }
             }
@@ -438,10 +393,7 @@ impl VectorFile {
         if let Some(map) = self.rows.get() {
             map.advise(Access::Normal);
         }
-        let hits = best.into_sorted_vec().into_iter().map(|found| Hit {
-            id: found.id as u64,
-            score: found.score,
-        });
+        let hits = best.into_sorted_vec().into_iter().map(|found| Hit { id: found.id as u64, score: found.score });
         Ok(hits.collect())
     }
 
@@ -471,11 +423,7 @@ impl VectorFile {
 fn read_header(path: &Path, mut file: &File) -> Result<(Header, bool), AnnError> {
     let io = |source| AnnError::io(path, source);
     let bytes = file.metadata().map_err(io)?.len();
-    let truncated = |expected| AnnError::Truncated {
-        path: path.to_path_buf(),
-        bytes,
-        expected,
-    };
+    let truncated = |expected| AnnError::Truncated { path: path.to_path_buf(), bytes, expected };
     let mut page = [0; DATA as usize];
     let there = &mut page[..bytes.min(DATA) as usize];
     file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -488,10 +436,7 @@ fn read_header(path: &Path, mut file: &File) -> Result<(Header, bool), AnnError>
         (Ok(a), Ok(b)) => *if b.count > a.count { b } else { a },
         (Ok(good), Err(_)) | (Err(_), Ok(good)) => *good,
         (Err(reason), Err(_)) => {
-            return Err(AnnError::Corrupt {
-                path: path.to_path_buf(),
-                reason: reason.clone(),
-            });
+            return Err(AnnError::Corrupt { path: path.to_path_buf(), reason: reason.clone() });
         }
     };
     match header.file_bytes(header.count) {
@@ -610,23 +555,14 @@ mod tests {
         assert!(matches!(VectorFile::open_append(&path), Err(AnnError::Locked { .. })));
         let mut reader = VectorFile::open_read(&path).unwrap();
         assert!(matches!(reader.append(&rows), Err(AnnError::ReadOnly { .. })));
-        assert!(matches!(
-            reader.get(10),
-            Err(AnnError::OutOfRange { row: 10, rows: 10 })
-        ));
+        assert!(matches!(reader.get(10), Err(AnnError::OutOfRange { row: 10, rows: 10 })));
         assert!(matches!(reader.get(u64::MAX), Err(AnnError::OutOfRange { .. })));
-        assert!(matches!(
-            reader.get_many(&[3, 11]),
-            Err(AnnError::OutOfRange { row: 11, .. })
-        ));
+        assert!(matches!(reader.get_many(&[3, 11]), Err(AnnError::OutOfRange { row: 11, .. })));
         let wrong = AnnError::Dimension { expected: 4, got: 5 }.to_string();
         assert_eq!(file.append(&random(2, 5, 6)).unwrap_err().to_string(), wrong);
         assert_eq!(reader.scan(&[0.0; 5], 1, 9).unwrap_err().to_string(), wrong);
         assert!(reader.scan(&[0.0; 4], 1, 0).is_err() && VectorFile::create(&path, 0, Dtype::F32).is_err());
-        assert!(
-            file.append(&Matrix::from_rows(&[[0.0, 1.0, f32::NAN, 0.0]]).unwrap())
-                .is_err()
-        );
+        assert!(file.append(&Matrix::from_rows(&[[0.0, 1.0, f32::NAN, 0.0]]).unwrap()).is_err());
         file.append(&rows).unwrap();
         assert_eq!((reader.len(), reader.refresh().unwrap(), reader.len()), (10, 10, 20));
         assert_eq!(*reader.get(19).unwrap(), *rows.row(9));
@@ -643,10 +579,7 @@ mod tests {
         // Behind the published rows lies what an interrupted append left.
         let mut torn = published.clone();
         torn.extend_from_slice(&[0xAB; 300]);
-        for length in (0..torn.len())
-            .step_by(7)
-            .chain([published.len() - 1, published.len(), torn.len()])
-        {
+        for length in (0..torn.len()).step_by(7).chain([published.len() - 1, published.len(), torn.len()]) {
             std::fs::write(&copy, &torn[..length]).unwrap();
             match VectorFile::open_append(&copy) {
                 Ok(file) => {
@@ -698,12 +631,7 @@ mod tests {
             assert!(error.to_string().contains("30 rows"), "{error}");
         }
         // A whole header that promises more than there can be.
-        let absurd = Header {
-            dtype: Dtype::F32,
-            dim: 6,
-            count: 0,
-            rows_crc: 0,
-        };
+        let absurd = Header { dtype: Dtype::F32, dim: 6, count: 0, rows_crc: 0 };
         for count in [31, 1 << 50, 1 << 60, u64::MAX] {
             let fields = Header { count, ..absurd }.encode();
             let mut bytes = whole.clone();

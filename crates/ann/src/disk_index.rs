@@ -67,9 +67,7 @@ impl MappedHnsw {
     /// Writes `index` to `path` in the form that [`open`](Self::open) maps. The file before is replaced when the new one is on the disk.
     pub fn write(index: &Hnsw, path: &Path) -> Result<(), AnnError> {
         let parts = index.parts();
-        let mut by_id: Vec<u32> = (0..parts.ids.len() as u32)
-            .filter(|&node| !parts.removed[node as usize])
-            .collect();
+        let mut by_id: Vec<u32> = (0..parts.ids.len() as u32).filter(|&node| !parts.removed[node as usize]).collect();
         by_id.sort_unstable_by_key(|&node| parts.ids[node as usize]);
         let mut out = PagesWriter::create(path, KIND)?;
         let parameters: [u64; PARAMETERS as usize] = [
@@ -101,20 +99,7 @@ impl MappedHnsw {
         let pages = Pages::open(path, KIND)?;
         let section = pages.section::<u64>("parameters", PARAMETERS)?;
         let parameters = pages.get(&section, 0..PARAMETERS as usize)?;
-        let &[
-            metric,
-            dim,
-            ef,
-            nodes,
-            live,
-            stones,
-            entry,
-            levels,
-            bottom_room,
-            upper_room,
-            upper,
-        ] = parameters
-        else {
+        let &[metric, dim, ef, nodes, live, stones, entry, levels, bottom_room, upper_room, upper] = parameters else {
             return Err(pages.corrupt("parameters are missing"));
         };
         let metric = u8::try_from(metric).ok().and_then(Metric::from_code);
@@ -177,8 +162,7 @@ impl MappedHnsw {
         keep: Option<&(dyn Fn(u64) -> bool + Sync)>,
     ) -> Result<(Vec<Hit>, SearchCost), AnnError> {
         let query = prepare_query(self.metric, self.dim, query)?;
-        self.pool
-            .with(|scratch| self.search_prepared(query.row(0), k, ef, keep, scratch))
+        self.pool.with(|scratch| self.search_prepared(query.row(0), k, ef, keep, scratch))
     }
 
     fn search_prepared(
@@ -200,11 +184,8 @@ impl MappedHnsw {
         };
         if k < self.live {
             let most = if keep.is_some() { self.live as u64 } else { u64::MAX };
-            let filter: Option<&dyn Fn(u32) -> Result<bool, AnnError>> = if keep.is_some() || self.stones {
-                Some(&passes)
-            } else {
-                None
-            };
+            let filter: Option<&dyn Fn(u32) -> Result<bool, AnnError>> =
+                if keep.is_some() || self.stones { Some(&passes) } else { None };
             let finished = self.walk(query, ef.max(k), filter, most, scratch, &mut cost)?;
             if finished && (scratch.beam.found().len() >= k || scratch.met.len() == self.nodes) {
                 return Ok((self.hits(scratch.beam.found(), k)?, cost));
@@ -289,12 +270,10 @@ impl MappedHnsw {
     fn links(&self, node: u32, level: usize) -> Result<&[u32], AnnError> {
         let at = node as usize;
         let places = if level == 0 {
-            self.pages
-                .get(&self.bottom, at * self.room[0]..(at + 1) * self.room[0])?
+            self.pages.get(&self.bottom, at * self.room[0]..(at + 1) * self.room[0])?
         } else {
             let row = self.pages.get(&self.upper_rows, at..at + 1)?[0] as usize + level - 1;
-            self.pages
-                .get(&self.upper, row * self.room[1]..(row + 1) * self.room[1])?
+            self.pages.get(&self.upper, row * self.room[1]..(row + 1) * self.room[1])?
         };
         let count = places.iter().position(|&to| to == NONE).unwrap_or(places.len());
         Ok(&places[..count])
@@ -316,12 +295,7 @@ impl MappedHnsw {
 
     fn hits(&self, found: impl Iterator<Item = Near>, k: usize) -> Result<Vec<Hit>, AnnError> {
         let mut hits = found
-            .map(|near| {
-                Ok(Hit {
-                    id: self.id(near.node())?,
-                    score: self.metric.score(near.distance()),
-                })
-            })
+            .map(|near| Ok(Hit { id: self.id(near.node())?, score: self.metric.score(near.distance()) }))
             .collect::<Result<Vec<Hit>, AnnError>>()?;
         hits.sort_unstable_by(|a, b| self.metric.best_first(a, b));
         hits.truncate(k);
@@ -329,9 +303,7 @@ impl MappedHnsw {
     }
 
     fn read_only(&self) -> AnnError {
-        AnnError::ReadOnly {
-            path: self.path.clone(),
-        }
+        AnnError::ReadOnly { path: self.path.clone() }
     }
 }
 
@@ -353,10 +325,7 @@ impl VectorIndex for MappedHnsw {
         let (mut low, mut high) = (0, self.live);
         while low < high {
             let middle = usize::midpoint(low, high);
-            let found = self
-                .pages
-                .get(&self.by_id, middle..middle + 1)
-                .and_then(|node| self.id(node[0]));
+            let found = self.pages.get(&self.by_id, middle..middle + 1).and_then(|node| self.id(node[0]));
             match found {
                 Ok(found) if found == id => return true,
                 Ok(found) if found < id => low = middle + 1,
@@ -410,12 +379,7 @@ mod tests {
 
     fn built(metric: Metric, rows: usize) -> Hnsw {
         let mut index = Hnsw::new(12, metric, HnswConfig::default()).unwrap();
-        index
-            .add(
-                &(0..rows as u64).map(|i| i * 7 + 3).collect::<Vec<_>>(),
-                &random(rows, 12, 1),
-            )
-            .unwrap();
+        index.add(&(0..rows as u64).map(|i| i * 7 + 3).collect::<Vec<_>>(), &random(rows, 12, 1)).unwrap();
         index
     }
 
@@ -436,11 +400,7 @@ mod tests {
                 let mapped = MappedHnsw::open(&path).unwrap();
                 assert_eq!((mapped.len(), mapped.dim(), mapped.metric()), (index.len(), 12, metric));
                 for query in queries.iter_rows() {
-                    assert_eq!(
-                        mapped.search(query, 10).unwrap(),
-                        index.search(query, 10).unwrap(),
-                        "step {step}"
-                    );
+                    assert_eq!(mapped.search(query, 10).unwrap(), index.search(query, 10).unwrap(), "step {step}");
                     let odd = |id: u64| id % 2 == 1;
                     let hits = mapped.search_where(query, 10, &odd).unwrap();
                     assert!(hits.len() == 10 && hits.iter().all(|hit| hit.id % 2 == 1 && mapped.contains(hit.id)));
@@ -463,10 +423,7 @@ mod tests {
         MappedHnsw::write(&index, &path).unwrap();
         let mut mapped = MappedHnsw::load(&path).unwrap();
         mapped.advise(Access::Random);
-        assert!(matches!(
-            mapped.add(&[1], &random(1, 12, 5)),
-            Err(AnnError::ReadOnly { .. })
-        ));
+        assert!(matches!(mapped.add(&[1], &random(1, 12, 5)), Err(AnnError::ReadOnly { .. })));
         assert!(matches!(mapped.remove(&[3]), Err(AnnError::ReadOnly { .. })));
         mapped.save(&copy).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&copy).unwrap());
@@ -483,15 +440,9 @@ mod tests {
     fn a_million_vectors_open_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
-        let config = HnswConfig {
-            m: 8,
-            ef_construction: 16,
-            ..HnswConfig::default()
-        };
+        let config = HnswConfig { m: 8, ef_construction: 16, ..HnswConfig::default() };
         let mut index = Hnsw::new(32, Metric::SquaredL2, config).unwrap();
-        index
-            .add(&(0..1_000_000).collect::<Vec<_>>(), &random(1_000_000, 32, 1))
-            .unwrap();
+        index.add(&(0..1_000_000).collect::<Vec<_>>(), &random(1_000_000, 32, 1)).unwrap();
         MappedHnsw::write(&index, &path).unwrap();
         let queries = random(2, 32, 2);
         let start = std::time::Instant::now();
@@ -501,15 +452,9 @@ mod tests {
         let hits = mapped.search(queries.row(0), 10).unwrap();
         let first = start.elapsed();
         let start = std::time::Instant::now();
-        assert_eq!(
-            mapped.search(queries.row(1), 10).unwrap(),
-            index.search(queries.row(1), 10).unwrap()
-        );
+        assert_eq!(mapped.search(queries.row(1), 10).unwrap(), index.search(queries.row(1), 10).unwrap());
         let bytes = std::fs::metadata(&path).unwrap().len();
-        println!(
-            "{bytes} bytes: opened in {open:?}, first query {first:?}, the next two {:?}",
-            start.elapsed()
-        );
+        println!("{bytes} bytes: opened in {open:?}, first query {first:?}, the next two {:?}", start.elapsed());
         assert_eq!(hits, index.search(queries.row(0), 10).unwrap());
         assert!(open.as_millis() < 50 && first.as_millis() < 10, "{open:?} {first:?}");
     }

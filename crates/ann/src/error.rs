@@ -128,11 +128,7 @@ pub enum AnnError {
 impl AnnError {
     /// A [`Parameter`](Self::Parameter) error.
     pub(crate) fn parameter(name: &'static str, got: &impl ToString, expected: &'static str) -> Self {
-        Self::Parameter {
-            name,
-            got: got.to_string(),
-            expected,
-        }
+        Self::Parameter { name, got: got.to_string(), expected }
     }
 
     /// What the system says about a file; that it isn't there has a name of its own.

@@ -87,17 +87,9 @@ impl FaissIndex {
     fn feed(&mut self, from: usize) -> Result<(), AnnError> {
         let rows = &self.values[from * self.dim..];
         let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let fed = if engine.is_trained() {
-            Ok(())
-        } else {
-            engine.train(rows)
-        };
-        fed.and_then(|()| engine.add(rows)).map_err(|error| {
-            failure(
-                &self.description,
-                &format!("adding {} vectors: {error}", self.ids.len() - from),
-            )
-        })
+        let fed = if engine.is_trained() { Ok(()) } else { engine.train(rows) };
+        fed.and_then(|()| engine.add(rows))
+            .map_err(|error| failure(&self.description, &format!("adding {} vectors: {error}", self.ids.len() - from)))
     }
 
     /// Keeps the rows that pass, and builds anew.
@@ -176,8 +168,7 @@ impl VectorIndex for FaissIndex {
         }
         let before = self.ids.len();
         self.ids.extend_from_slice(ids);
-        self.values
-            .extend_from_slice(self.metric.stored(vectors.clone()).as_slice());
+        self.values.extend_from_slice(self.metric.stored(vectors.clone()).as_slice());
         if let Err(error) = self.feed(before) {
             // What FAISS took of them before it failed isn't known.
             self.ids.truncate(before);
@@ -276,9 +267,5 @@ fn engine(dim: usize, metric: Metric, description: &str) -> Result<IndexImpl, An
 }
 
 fn failure(description: &str, reason: &str) -> AnnError {
-    AnnError::Backend {
-        backend: "faiss",
-        at: description.to_owned(),
-        reason: reason.to_owned(),
-    }
+    AnnError::Backend { backend: "faiss", at: description.to_owned(), reason: reason.to_owned() }
 }

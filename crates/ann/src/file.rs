@@ -86,10 +86,7 @@ pub(crate) fn partial(path: &Path) -> PathBuf {
 /// Puts the parts, one behind the other, in the place of the file at `path`, whole or not at all.
 pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), AnnError> {
     let partial = partial(path);
-    let io = |source| AnnError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| AnnError::Io { path: path.to_path_buf(), source };
     let mut file = File::create(&partial).map_err(io)?;
     for part in parts {
         file.write_all(part).map_err(io)?;
@@ -115,9 +112,7 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 pub(crate) fn lock(path: &Path, file: &File) -> Result<(), AnnError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(AnnError::Locked {
-            path: path.to_path_buf(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(AnnError::Locked { path: path.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(AnnError::io(path, source)),
     }
 }
@@ -132,10 +127,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), AnnError> {
     #[cfg(unix)]
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(|source| AnnError::Io {
-            path: folder.to_path_buf(),
-            source,
-        })?;
+        .map_err(|source| AnnError::Io { path: folder.to_path_buf(), source })?;
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
@@ -151,14 +143,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn open(path: &Path, kind: [u8; 4]) -> Result<Self, AnnError> {
-        let bytes = std::fs::read(path).map_err(|source| AnnError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let corrupt = |reason: String| AnnError::Corrupt {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let bytes = std::fs::read(path).map_err(|source| AnnError::Io { path: path.to_path_buf(), source })?;
+        let corrupt = |reason: String| AnnError::Corrupt { path: path.to_path_buf(), reason };
         let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
             return Err(corrupt(format!("{} bytes are too few for an index file", bytes.len())));
         };
@@ -176,27 +162,17 @@ impl Reader {
         let checksum = field(12, 16).iter().rev().fold(0u32, |sum, &b| sum << 8 | u32::from(b));
         let length = field(16, 24).iter().rev().fold(0u64, |sum, &b| sum << 8 | u64::from(b));
         if payload.len() as u64 != length {
-            return Err(corrupt(format!(
-                "the file is cut off or padded: {} bytes of {length}",
-                payload.len()
-            )));
+            return Err(corrupt(format!("the file is cut off or padded: {} bytes of {length}", payload.len())));
         }
         if crc32fast::hash(payload) != checksum {
             return Err(corrupt("the checksum differs: the file was altered".into()));
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            bytes,
-            at: HEADER,
-        })
+        Ok(Self { path: path.to_path_buf(), bytes, at: HEADER })
     }
 
     /// An error about this file.
     pub(crate) fn corrupt(&self, reason: &str) -> AnnError {
-        AnnError::Corrupt {
-            path: self.path.clone(),
-            reason: reason.into(),
-        }
+        AnnError::Corrupt { path: self.path.clone(), reason: reason.into() }
     }
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], AnnError> {
@@ -247,10 +223,6 @@ impl Reader {
 
     /// Everything must have been read.
     pub(crate) fn finish(self) -> Result<(), AnnError> {
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(self.corrupt("the payload goes on after its content"))
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.corrupt("the payload goes on after its content")) }
     }
 }

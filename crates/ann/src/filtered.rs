@@ -53,24 +53,15 @@ pub fn exact<V: AsRef<[f32]>>(
         let (id, vector) = row?;
         let vector = vector.as_ref();
         if vector.len() != query.dim() {
-            return Err(AnnError::Dimension {
-                expected: query.dim(),
-                got: vector.len(),
-            });
+            return Err(AnnError::Dimension { expected: query.dim(), got: vector.len() });
         }
         distance_evaluations += 1;
-        best.push(Candidate {
-            distance: metric.distance(query.row(0), vector),
-            id,
-        });
+        best.push(Candidate { distance: metric.distance(query.row(0), vector), id });
         if best.len() > k {
             best.pop();
         }
     }
-    Ok(Filtered {
-        hits: sorted_hits(metric, best),
-        distance_evaluations,
-    })
+    Ok(Filtered { hits: sorted_hits(metric, best), distance_evaluations })
 }
 
 /// A walk through the graph with a beam of `ef` vectors that pass.
@@ -82,10 +73,7 @@ pub fn traverse(
     keep: &(dyn Fn(u64) -> bool + Sync),
 ) -> Result<Filtered, AnnError> {
     let (hits, cost) = index.search_counted(query, k, ef, keep)?;
-    Ok(Filtered {
-        hits,
-        distance_evaluations: cost.distance_evaluations,
-    })
+    Ok(Filtered { hits, distance_evaluations: cost.distance_evaluations })
 }
 
 /// A search for as many as should hold `k` that pass when a share `selectivity` of all does, and not less than `ef`; for twice as many, again and again, where they
@@ -107,10 +95,7 @@ pub fn over_fetch(
         hits.retain(|hit| keep(hit.id));
         if hits.len() >= k || fetch == index.len() {
             hits.truncate(k);
-            return Ok(Filtered {
-                hits,
-                distance_evaluations,
-            });
+            return Ok(Filtered { hits, distance_evaluations });
         }
         fetch = (2 * fetch).min(index.len());
     }
@@ -135,9 +120,7 @@ impl CostModel {
         let (mut narrow, mut wide, mut asked) = (0.0, 0.0, 0.0f64);
         for query in queries {
             let cost = |ef: usize| {
-                index
-                    .search_counted(query, 1, ef, &|_| true)
-                    .map(|found| found.1.distance_evaluations as f64)
+                index.search_counted(query, 1, ef, &|_| true).map(|found| found.1.distance_evaluations as f64)
             };
             narrow += cost(ef)?;
             wide += cost(4 * ef)?;
@@ -145,10 +128,7 @@ impl CostModel {
         }
         let (narrow, wide) = (narrow / asked.max(1.0), wide / asked.max(1.0));
         let per_ef = (wide - narrow) / (3 * ef).max(1) as f64;
-        Ok(Self {
-            base: narrow - per_ef * ef as f64,
-            per_ef,
-        })
+        Ok(Self { base: narrow - per_ef * ef as f64, per_ef })
     }
 
     /// Distances that `plan` is expected to compute when `matching` of `rows` vectors pass.
@@ -220,19 +200,12 @@ mod tests {
             let keep = |id: u64| id % one_in == one_in - 1;
             let mut answers = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
             for query in queries.iter_rows() {
-                let passing = ids
-                    .iter()
-                    .filter(|&&id| keep(id))
-                    .map(|&id| Ok((id, vectors.row(id as usize))));
+                let passing = ids.iter().filter(|&&id| keep(id)).map(|&id| Ok((id, vectors.row(id as usize))));
                 let found = exact(Metric::SquaredL2, query, 10, passing).unwrap();
                 assert_eq!(found.distance_evaluations, 4_000 / one_in);
                 answers[0].push(found.hits);
                 answers[1].push(traverse(&graph, query, 10, 64, &keep).unwrap().hits);
-                answers[2].push(
-                    over_fetch(&graph, query, 10, 64, 1.0 / one_in as f64, &keep)
-                        .unwrap()
-                        .hits,
-                );
+                answers[2].push(over_fetch(&graph, query, 10, 64, 1.0 / one_in as f64, &keep).unwrap().hits);
                 answers[3].push(flat.search_where(query, 10, &keep).unwrap());
             }
             let [exact, walked, fetched, truth] = answers;
@@ -246,10 +219,7 @@ mod tests {
 
     #[test]
     fn the_cheapest_plan_changes_with_the_number_that_passes() {
-        let model = CostModel {
-            base: 300.0,
-            per_ef: 9.0,
-        };
+        let model = CostModel { base: 300.0, per_ef: 9.0 };
         let plan = |rows, matching| model.cheapest(rows, matching, 10, 64);
         assert_eq!(plan(1_000_000, 100), Plan::Exact);
         assert_eq!(plan(1_000_000, 900_000), Plan::OverFetch);

@@ -48,14 +48,7 @@ impl FlatIndex {
     /// An empty index for vectors of `dim >= 1` values.
     pub fn new(dim: usize, metric: Metric) -> Result<Self, AnnError> {
         check_dim(dim)?;
-        Ok(Self {
-            metric,
-            dim,
-            ids: Vec::new(),
-            values: Vec::new(),
-            norms: Vec::new(),
-            row_of: HashMap::new(),
-        })
+        Ok(Self { metric, dim, ids: Vec::new(), values: Vec::new(), norms: Vec::new(), row_of: HashMap::new() })
     }
 
     /// The vector kept under `id`: a unit copy for [`Metric::Cosine`].
@@ -143,34 +136,23 @@ impl FlatIndex {
         let unit = 2.0 * (dim + 8) as f32 * f32::EPSILON;
         let mut screens: Vec<Screen> = (0..count).map(|_| Screen::new(k)).collect();
         let mut limits: Vec<f32> = vec![f32::NEG_INFINITY; count];
-        let own_slack: Vec<f32> = scaled
-            .iter_rows()
-            .map(|q| if euclidean { unit * kernels::dot(q, q) } else { 0.0 })
-            .collect();
+        let own_slack: Vec<f32> =
+            scaled.iter_rows().map(|q| if euclidean { unit * kernels::dot(q, q) } else { 0.0 }).collect();
         let mut scores = vec![0.0f32; ROWS_A_PRODUCT * count];
-        let blocks = self
-            .values
-            .chunks(ROWS_A_PRODUCT * dim)
-            .zip(self.norms.chunks(ROWS_A_PRODUCT));
+        let blocks = self.values.chunks(ROWS_A_PRODUCT * dim).zip(self.norms.chunks(ROWS_A_PRODUCT));
         for (nth, (rows, norms)) in blocks.enumerate() {
             let scores = &mut scores[..norms.len() * count];
             packed.product(rows, scores, Epilogue::None);
             for (i, (scores, norm)) in scores.chunks_exact(count).zip(norms).enumerate() {
                 let row = nth * ROWS_A_PRODUCT + i;
-                let (shift, slack) = if euclidean {
-                    (0.5 * norm * norm, unit * norm * norm)
-                } else {
-                    (0.0, unit * norm)
-                };
+                let (shift, slack) =
+                    if euclidean { (0.5 * norm * norm, unit * norm * norm) } else { (0.0, unit * norm) };
                 let slack = slack + UNDERFLOW;
                 // Sixteen queries at a time, of which most often none is interested.
                 let raise = slack - shift;
                 for (from, (scores, limits)) in scores.chunks(16).zip(limits.chunks_mut(16)).enumerate() {
                     // A count and not `any`, which would stop at the first and keep the compiler from comparing many at once.
-                    let reached = scores
-                        .iter()
-                        .zip(limits.iter())
-                        .map(|(s, limit)| u32::from(s + raise >= *limit));
+                    let reached = scores.iter().zip(limits.iter()).map(|(s, limit)| u32::from(s + raise >= *limit));
                     if reached.sum::<u32>() == 0 {
                         continue;
                     }
@@ -203,18 +185,11 @@ impl FlatIndex {
     fn scan(&self, queries: &[&[f32]], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Vec<Vec<Hit>> {
         let mut best: Vec<BinaryHeap<Candidate<u64>>> = vec![BinaryHeap::new(); queries.len()];
         if k > 0 {
-            for (ids, rows) in self
-                .ids
-                .chunks(ROWS_A_TILE)
-                .zip(self.values.chunks(ROWS_A_TILE * self.dim))
-            {
+            for (ids, rows) in self.ids.chunks(ROWS_A_TILE).zip(self.values.chunks(ROWS_A_TILE * self.dim)) {
                 for (query, heap) in queries.iter().zip(&mut best) {
                     for (&id, row) in ids.iter().zip(rows.chunks_exact(self.dim)) {
                         if keep(id) {
-                            let candidate = Candidate {
-                                distance: self.metric.distance(query, row),
-                                id,
-                            };
+                            let candidate = Candidate { distance: self.metric.distance(query, row), id };
                             keep_best(heap, candidate, k);
                         }
                     }
@@ -237,12 +212,7 @@ struct Screen {
 
 impl Screen {
     fn new(k: usize) -> Self {
-        Self {
-            k,
-            items: Vec::new(),
-            limit: f32::NEG_INFINITY,
-            capacity: k.saturating_mul(2).max(32),
-        }
+        Self { k, items: Vec::new(), limit: f32::NEG_INFINITY, capacity: k.saturating_mul(2).max(32) }
     }
 
     /// Takes a row and returns the limit from then on.
@@ -333,10 +303,7 @@ impl VectorIndex for FlatIndex {
         let bounded = self.norms.iter().all(|&norm| norm < LONGEST) && queries.iter_rows().all(usable);
         if k > 0 && bounded && queries.rows() >= LEAST_BATCH {
             // As many passes as threads before they get narrower than a pass can be.
-            let even = queries
-                .rows()
-                .div_ceil(rayon::current_num_threads())
-                .next_multiple_of(16);
+            let even = queries.rows().div_ceil(rayon::current_num_threads()).next_multiple_of(16);
             return Ok(queries
                 .as_slice()
                 .par_chunks(even.min(QUERIES_A_PASS) * self.dim)
@@ -344,10 +311,7 @@ impl VectorIndex for FlatIndex {
                 .collect());
         }
         let rows: Vec<&[f32]> = queries.iter_rows().collect();
-        Ok(rows
-            .par_chunks(QUERIES_A_TILE)
-            .flat_map(|tile| self.scan(tile, k, &|_| true))
-            .collect())
+        Ok(rows.par_chunks(QUERIES_A_TILE).flat_map(|tile| self.scan(tile, k, &|_| true)).collect())
     }
 
     fn save(&self, path: &Path) -> Result<(), AnnError> {
@@ -396,11 +360,7 @@ mod tests {
             })
             .collect();
         all.sort_by(|a, b| {
-            let by_score = if metric == Metric::SquaredL2 {
-                a.1.total_cmp(&b.1)
-            } else {
-                b.1.total_cmp(&a.1)
-            };
+            let by_score = if metric == Metric::SquaredL2 { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) };
             by_score.then(a.0.cmp(&b.0))
         });
         all.truncate(k);
@@ -420,11 +380,7 @@ mod tests {
                 let expected = brute_force(metric, &ids, &vectors, query, 12);
                 assert_eq!(ids_of(&hits), expected.iter().map(|e| e.0).collect::<Vec<_>>());
                 for (hit, (_, score)) in hits.iter().zip(expected) {
-                    assert!(
-                        (f64::from(hit.score) - score).abs() < 1e-4,
-                        "{metric:?} {} {score}",
-                        hit.score
-                    );
+                    assert!((f64::from(hit.score) - score).abs() < 1e-4, "{metric:?} {} {score}", hit.score);
                 }
                 assert_eq!(&hits, batched);
             }
@@ -434,21 +390,11 @@ mod tests {
     #[test]
     fn batches_by_products_equal_single_searches_to_the_bit() {
         let mut rng = SplitMix64::new(6);
-        for (n, dim, stretch) in [
-            (1, 3, false),
-            (500, 1, false),
-            (700, 19, false),
-            (700, 40, true),
-            (300, 16, true),
-        ] {
+        for (n, dim, stretch) in [(1, 3, false), (500, 1, false), (700, 19, false), (700, 40, true), (300, 16, true)] {
             let mut vectors = random(n, dim, n as u64);
             for i in 0..n {
                 // Lengths over many orders of magnitude, copies, and copies that differ in the last bit.
-                let scale = if stretch {
-                    10f32.powi(rng.below(12) as i32 - 6)
-                } else {
-                    1.0
-                };
+                let scale = if stretch { 10f32.powi(rng.below(12) as i32 - 6) } else { 1.0 };
                 let other = rng.below(n);
                 let copy = rng.chance(0.3).then(|| vectors.row(other).to_vec());
                 let row = vectors.row_mut(i);
@@ -473,25 +419,15 @@ mod tests {
         }
         // Beyond what can be bounded: the plain scan answers.
         let mut index = FlatIndex::new(2, Metric::Dot).unwrap();
-        index
-            .add(&[1, 2], &Matrix::from_rows(&[[1e30, 1.0], [-1e30, 2.0]]).unwrap())
-            .unwrap();
+        index.add(&[1, 2], &Matrix::from_rows(&[[1e30, 1.0], [-1e30, 2.0]]).unwrap()).unwrap();
         let queries = Matrix::from_rows(&[[1e20, 0.0]; 9]).unwrap();
-        assert_eq!(
-            index.search_batch(&queries, 1).unwrap()[8],
-            index.search(&[1e20, 0.0], 1).unwrap()
-        );
+        assert_eq!(index.search_batch(&queries, 1).unwrap()[8], index.search(&[1e20, 0.0], 1).unwrap());
     }
 
     #[test]
     fn ties_come_by_lower_id_whatever_the_order_of_adding() {
         let mut index = FlatIndex::new(1, Metric::SquaredL2).unwrap();
-        index
-            .add(
-                &[9, 4, 7, 1],
-                &Matrix::from_rows(&[[1.0], [-1.0], [1.0], [5.0]]).unwrap(),
-            )
-            .unwrap();
+        index.add(&[9, 4, 7, 1], &Matrix::from_rows(&[[1.0], [-1.0], [1.0], [5.0]]).unwrap()).unwrap();
         assert_eq!(ids_of(&index.search(&[0.0], 2).unwrap()), [4, 7]);
         assert_eq!(ids_of(&index.search(&[0.0], 4).unwrap()), [4, 7, 9, 1]);
     }
@@ -515,12 +451,8 @@ mod tests {
         let query = random(1, 8, 4);
         let (hits, stats) = index.search_counted(query.row(0), 5, &|id| id < 20).unwrap();
         assert_eq!(hits, index.search_where(query.row(0), 5, &|id| id < 20).unwrap());
-        let expected = SearchStats {
-            distance_evaluations: 20,
-            values_read: 160,
-            bytes_read: 640,
-            ..SearchStats::default()
-        };
+        let expected =
+            SearchStats { distance_evaluations: 20, values_read: 160, bytes_read: 640, ..SearchStats::default() };
         assert_eq!(stats, expected);
         let twice: SearchStats = [stats, stats].into_iter().sum();
         assert_eq!(twice.values_read, 320);
@@ -540,23 +472,15 @@ mod tests {
         let empty = FlatIndex::new(3, Metric::Cosine).unwrap();
         assert!(empty.is_empty());
         assert_eq!(empty.search(&[1.0, 2.0, 3.0], 5).unwrap(), []);
-        assert_eq!(
-            empty.search_batch(&Matrix::zeros(0, 0), 5).unwrap(),
-            Vec::<Vec<Hit>>::new()
-        );
+        assert_eq!(empty.search_batch(&Matrix::zeros(0, 0), 5).unwrap(), Vec::<Vec<Hit>>::new());
         let mut index = empty;
         index.add(&[], &Matrix::zeros(0, 0)).unwrap();
-        index
-            .add(&[5, 6], &Matrix::from_rows(&[[1.0, 0.0, 0.0], [0.0; 3]]).unwrap())
-            .unwrap();
+        index.add(&[5, 6], &Matrix::from_rows(&[[1.0, 0.0, 0.0], [0.0; 3]]).unwrap()).unwrap();
         assert_eq!(index.search(&[1.0, 0.0, 0.0], 0).unwrap(), []);
         assert_eq!(index.search(&[1.0, 0.0, 0.0], 9).unwrap().len(), 2);
         let against_zero = index.search(&[0.0; 3], 2).unwrap();
         assert_eq!(ids_of(&against_zero), [5, 6]);
-        assert!(
-            against_zero.iter().all(|hit| hit.score.to_bits() == 0),
-            "a zero vector has cosine 0"
-        );
+        assert!(against_zero.iter().all(|hit| hit.score.to_bits() == 0), "a zero vector has cosine 0");
     }
 
     #[test]
@@ -582,12 +506,8 @@ mod tests {
     #[test]
     fn upsert_replaces_and_the_last_row_wins() {
         let mut index = FlatIndex::new(1, Metric::Dot).unwrap();
-        index
-            .add(&[1, 2], &Matrix::from_rows(&[[1.0], [2.0]]).unwrap())
-            .unwrap();
-        let replaced = index
-            .upsert(&[3, 2, 3], &Matrix::from_rows(&[[30.0], [20.0], [33.0]]).unwrap())
-            .unwrap();
+        index.add(&[1, 2], &Matrix::from_rows(&[[1.0], [2.0]]).unwrap()).unwrap();
+        let replaced = index.upsert(&[3, 2, 3], &Matrix::from_rows(&[[30.0], [20.0], [33.0]]).unwrap()).unwrap();
         assert_eq!((replaced, index.len()), (1, 3));
         assert_eq!(index.vector(2), Some(&[20.0][..]));
         assert_eq!(index.vector(3), Some(&[33.0][..]));
@@ -603,10 +523,7 @@ mod tests {
         index.save(&path).unwrap();
         let loaded = FlatIndex::load(&path).unwrap();
         let query = random(1, 4, 5);
-        assert_eq!(
-            loaded.search(query.row(0), 48).unwrap(),
-            index.search(query.row(0), 48).unwrap()
-        );
+        assert_eq!(loaded.search(query.row(0), 48).unwrap(), index.search(query.row(0), 48).unwrap());
 
         let whole = std::fs::read(&path).unwrap();
         let fails_with = |bytes: &[u8], text: &str| {
@@ -626,10 +543,7 @@ mod tests {
         altered.clone_from(&whole);
         altered[8] = b'H';
         fails_with(&altered, "kind HLAT, expected FLAT");
-        assert!(matches!(
-            FlatIndex::load(&dir.path().join("none")),
-            Err(AnnError::Io { .. })
-        ));
+        assert!(matches!(FlatIndex::load(&dir.path().join("none")), Err(AnnError::Io { .. })));
     }
 
     proptest! {

@@ -58,9 +58,7 @@ impl Selection {
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [Self::Simple, Self::Heuristic, Self::HeuristicFilled]
-            .into_iter()
-            .find(|selection| selection.code() == code)
+        [Self::Simple, Self::Heuristic, Self::HeuristicFilled].into_iter().find(|selection| selection.code() == code)
     }
 }
 
@@ -82,13 +80,7 @@ pub struct HnswConfig {
 impl Default for HnswConfig {
     /// `m` 16, `ef_construction` 200, `ef` 64, seed 42, the heuristic of algorithm 4.
     fn default() -> Self {
-        Self {
-            m: 16,
-            ef_construction: 200,
-            ef: 64,
-            seed: 42,
-            selection: Selection::Heuristic,
-        }
+        Self { m: 16, ef_construction: 200, ef: 64, seed: 42, selection: Selection::Heuristic }
     }
 }
 
@@ -100,11 +92,7 @@ impl HnswConfig {
             ("ef", self.ef, 1, "at least 1"),
         ] {
             if got < least || (name == "m" && got > 1_024) {
-                return Err(AnnError::Parameter {
-                    name,
-                    got: got.to_string(),
-                    expected,
-                });
+                return Err(AnnError::Parameter { name, got: got.to_string(), expected });
             }
         }
         Ok(())
@@ -308,10 +296,7 @@ impl Hnsw {
 
     fn insert_batch(&mut self, batch: Range<u32>) {
         // Search: each node for itself, in the graph as it is.
-        let plan = |node: u32| {
-            self.pool
-                .with(|scratch| self.neighbours_of_new(node, batch.start, scratch))
-        };
+        let plan = |node: u32| self.pool.with(|scratch| self.neighbours_of_new(node, batch.start, scratch));
         let plans: Vec<(Vec<Vec<Near>>, SearchCost)> = match batch.len() {
             1 => vec![plan(batch.start)],
             _ => batch.clone().into_par_iter().map(plan).collect(),
@@ -321,12 +306,7 @@ impl Hnsw {
         let mut lost = Vec::new();
         for (node, (levels, cost)) in batch.zip(plans) {
             self.build_evaluations += cost.distance_evaluations;
-            lost.extend(
-                levels
-                    .first()
-                    .and_then(|near| near.first())
-                    .map(|near| (node, near.node())),
-            );
+            lost.extend(levels.first().and_then(|near| near.first()).map(|near| (node, near.node())));
             for (level, neighbours) in levels.into_iter().enumerate() {
                 let links: Vec<u32> = neighbours.iter().map(|near| near.node()).collect();
                 self.set_links(node, level, &links, &mut lost);
@@ -339,9 +319,7 @@ impl Hnsw {
         }
         // ...and back. Each neighbour's list is chosen from what it has and all that the batch brings.
         back_links.sort_unstable();
-        let groups: Vec<&[BackLink]> = back_links
-            .chunk_by(|a, b| (a.level, a.target) == (b.level, b.target))
-            .collect();
+        let groups: Vec<&[BackLink]> = back_links.chunk_by(|a, b| (a.level, a.target) == (b.level, b.target)).collect();
         let relink = |group: &&[BackLink]| self.links_with(group);
         let lists: Vec<(Vec<u32>, SearchCost)> = match groups.len() {
             0..16 => groups.iter().map(relink).collect(),
@@ -408,8 +386,7 @@ impl Hnsw {
     /// that gave them up.
     fn set_links(&mut self, node: u32, level: usize, links: &[u32], lost: &mut Vec<(u32, u32)>) {
         if level > 0 {
-            self.upper
-                .set(self.upper_rows[node as usize] as usize + level - 1, links);
+            self.upper.set(self.upper_rows[node as usize] as usize + level - 1, links);
             return;
         }
         for &to in links {
@@ -485,13 +462,7 @@ impl Hnsw {
         scratch: &mut Scratch,
         cost: &mut SearchCost,
     ) -> bool {
-        let Scratch {
-            beam,
-            detours,
-            met,
-            batch,
-            trace,
-        } = scratch;
+        let Scratch { beam, detours, met, batch, trace } = scratch;
         beam.clear(ef.min(self.ids.len()));
         detours.clear();
         met.clear(self.ids.len());
@@ -524,12 +495,7 @@ impl Hnsw {
                 cost.upper_expanded += 1;
             }
             batch.clear();
-            batch.extend(
-                self.links(nearest.node(), level)
-                    .iter()
-                    .copied()
-                    .filter(|&node| met.insert(node)),
-            );
+            batch.extend(self.links(nearest.node(), level).iter().copied().filter(|&node| met.insert(node)));
             for &node in batch.iter().take(AHEAD) {
                 prefetch(self.vector(node));
             }
@@ -570,9 +536,7 @@ impl Hnsw {
                 prefetch(self.vector(next.node()));
             }
             let vector = self.vector(candidate.node());
-            let spread = taken
-                .iter()
-                .all(|other| self.near(vector, other.node(), cost).key() >= candidate.key());
+            let spread = taken.iter().all(|other| self.near(vector, other.node(), cost).key() >= candidate.key());
             if spread {
                 taken.push(candidate);
             } else {
@@ -646,10 +610,8 @@ impl Hnsw {
             }
         }
         let all = 0..self.ids.len() as u32;
-        let passing: Vec<Near> = all
-            .filter(|&node| passes(node))
-            .map(|node| self.near(query, node, &mut cost))
-            .collect();
+        let passing: Vec<Near> =
+            all.filter(|&node| passes(node)).map(|node| self.near(query, node, &mut cost)).collect();
         cost.scanned += passing.len() as u64;
         (self.hits(passing.into_iter(), k), cost)
     }
@@ -679,10 +641,7 @@ impl Hnsw {
 
     fn hits(&self, found: impl Iterator<Item = Near>, k: usize) -> Vec<Hit> {
         let mut hits: Vec<Hit> = found
-            .map(|near| Hit {
-                id: self.ids[near.node() as usize],
-                score: self.metric.score(near.distance()),
-            })
+            .map(|near| Hit { id: self.ids[near.node() as usize], score: self.metric.score(near.distance()) })
             .collect();
         hits.sort_unstable_by(|a, b| self.metric.best_first(a, b));
         hits.truncate(k);
@@ -716,11 +675,7 @@ impl Hnsw {
     }
 
     fn room(&self, level: usize) -> usize {
-        if level == 0 {
-            self.bottom.stride()
-        } else {
-            self.upper.stride()
-        }
+        if level == 0 { self.bottom.stride() } else { self.upper.stride() }
     }
 
     // REMOVE
@@ -803,20 +758,13 @@ impl Hnsw {
         // What nothing leads to any more, and what is left without links, asks the node that a search for it ends at.
         self.stones = 0;
         let live = (0..self.ids.len() as u32).filter(|&node| !self.removed[node as usize]);
-        self.entry = live
-            .clone()
-            .max_by_key(|&node| (self.levels[node as usize], Reverse(node)));
+        self.entry = live.clone().max_by_key(|&node| (self.levels[node as usize], Reverse(node)));
         let stranded: Vec<u32> = live
             .filter(|&node| self.in_links[node as usize] == 0 || self.bottom.row(node as usize).is_empty())
             .collect();
         for node in stranded {
-            let near = self
-                .pool
-                .with(|scratch| self.search_prepared(self.vector(node), 2, 64, None, scratch).0);
-            let other = near
-                .iter()
-                .filter_map(|hit| self.node_of.get(&hit.id))
-                .find(|&&other| other != node);
+            let near = self.pool.with(|scratch| self.search_prepared(self.vector(node), 2, 64, None, scratch).0);
+            let other = near.iter().filter_map(|hit| self.node_of.get(&hit.id)).find(|&&other| other != node);
             if let Some(&other) = other {
                 self.rescue(&[(node, other)]);
                 if self.bottom.row(node as usize).is_empty() {
@@ -839,19 +787,12 @@ impl Hnsw {
         }
         let (lost, mut others): (Vec<u32>, Vec<u32>) = links.iter().partition(|&&to| is_removed(to));
         for gone in lost {
-            others.extend(
-                self.links(gone, level)
-                    .iter()
-                    .filter(|&&to| to != node && !is_removed(to)),
-            );
+            others.extend(self.links(gone, level).iter().filter(|&&to| to != node && !is_removed(to)));
         }
         others.sort_unstable();
         others.dedup();
         let mut cost = SearchCost::default();
-        let mut near: Vec<Near> = others
-            .iter()
-            .map(|&to| self.near(self.vector(node), to, &mut cost))
-            .collect();
+        let mut near: Vec<Near> = others.iter().map(|&to| self.near(self.vector(node), to, &mut cost)).collect();
         near.sort_unstable();
         let kept = self.select(&near, self.room(level), &mut cost);
         Some(kept.into_iter().map(Near::node).collect())
@@ -879,8 +820,7 @@ impl Hnsw {
 
     /// Number of levels, the bottom one included; 0 when empty.
     pub fn levels(&self) -> usize {
-        self.entry
-            .map_or(0, |entry| usize::from(self.levels[entry as usize]) + 1)
+        self.entry.map_or(0, |entry| usize::from(self.levels[entry as usize]) + 1)
     }
 
     /// Nodes of the graph, removed ones included.
@@ -929,9 +869,7 @@ impl Hnsw {
             .chain(levels)
             .chain(words.into_iter().map(u64::from));
         all.flat_map(u64::to_le_bytes)
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-            })
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
     }
 
     /// The arrays that the graph is made of.
@@ -1086,9 +1024,7 @@ impl VectorIndex for Hnsw {
         let leads_astray = |node: usize| {
             (0..=usize::from(index.levels[node])).any(|at| {
                 let links = index.links(node as u32, at);
-                links
-                    .iter()
-                    .any(|&to| index.levels.get(to as usize).is_none_or(|&top| usize::from(top) < at))
+                links.iter().any(|&to| index.levels.get(to as usize).is_none_or(|&top| usize::from(top) < at))
             })
         };
         let live: Vec<usize> = (0..nodes).filter(|&node| !index.removed[node]).collect();
@@ -1116,13 +1052,8 @@ mod tests {
     use super::*;
     use crate::{FlatIndex, recall};
 
-    const SMALL: HnswConfig = HnswConfig {
-        m: 12,
-        ef_construction: 80,
-        ef: 40,
-        seed: 42,
-        selection: Selection::Heuristic,
-    };
+    const SMALL: HnswConfig =
+        HnswConfig { m: 12, ef_construction: 80, ef: 40, seed: 42, selection: Selection::Heuristic };
 
     fn random(rows: usize, dim: usize, seed: u64) -> Matrix {
         let mut rng = SplitMix64::new(seed);
@@ -1159,11 +1090,7 @@ mod tests {
         for metric in [Metric::SquaredL2, Metric::Cosine, Metric::Dot] {
             let (hnsw, flat) = both(metric, &vectors);
             let wide = hnsw.search(vectors.row(7), 500).unwrap();
-            assert_eq!(
-                wide,
-                flat.search(vectors.row(7), 500).unwrap(),
-                "k = n is exact, ties included"
-            );
+            assert_eq!(wide, flat.search(vectors.row(7), 500).unwrap(), "k = n is exact, ties included");
         }
     }
 
@@ -1182,11 +1109,7 @@ mod tests {
     fn link_bytes_are_those_of_the_level_law() {
         let vectors = random(20_000, 2, 5);
         let ids: Vec<u64> = (0..20_000).collect();
-        let config = HnswConfig {
-            m: 8,
-            ef_construction: 8,
-            ..SMALL
-        };
+        let config = HnswConfig { m: 8, ef_construction: 8, ..SMALL };
         let mut hnsw = Hnsw::new(2, Metric::SquaredL2, config).unwrap();
         hnsw.add(&ids, &vectors).unwrap();
         let expected = 20_000.0 * (2.0 * 8.0 * 4.0 + 8.0 * 4.0 / 7.0);
@@ -1207,11 +1130,7 @@ mod tests {
                 distinct.sort_unstable();
                 distinct.dedup();
                 assert_eq!(distinct.len(), links.len(), "no link stands twice");
-                assert!(
-                    links
-                        .iter()
-                        .all(|&to| to != node && usize::from(hnsw.levels[to as usize]) >= level)
-                );
+                assert!(links.iter().all(|&to| to != node && usize::from(hnsw.levels[to as usize]) >= level));
             }
         }
     }
@@ -1228,11 +1147,7 @@ mod tests {
             let recall = recall_of(&hnsw, &flat, &queries);
             assert!(recall >= 0.98, "{recall}");
         }
-        assert_eq!(
-            hnsw.ids.len(),
-            500,
-            "the graph was built anew without its removed nodes"
-        );
+        assert_eq!(hnsw.ids.len(), 500, "the graph was built anew without its removed nodes");
         hnsw.remove(&(0..2_000).collect::<Vec<_>>()).unwrap();
         assert_eq!(hnsw.search(queries.row(0), 5).unwrap(), []);
         hnsw.add(&[3], &vectors.select(&[3])).unwrap();
@@ -1271,13 +1186,9 @@ mod tests {
     fn many_equal_vectors_are_all_found() {
         let ids: Vec<u64> = (0..400).rev().collect();
         let mut hnsw = Hnsw::new(3, Metric::SquaredL2, SMALL).unwrap();
-        hnsw.add(&ids, &Matrix::from_rows(&vec![[1.0, 2.0, 3.0]; 400]).unwrap())
-            .unwrap();
+        hnsw.add(&ids, &Matrix::from_rows(&vec![[1.0, 2.0, 3.0]; 400]).unwrap()).unwrap();
         let hits = hnsw.search(&[1.0, 2.0, 3.0], 400).unwrap();
-        assert_eq!(
-            hits.iter().map(|h| h.id).collect::<Vec<_>>(),
-            (0..400).collect::<Vec<_>>()
-        );
+        assert_eq!(hits.iter().map(|h| h.id).collect::<Vec<_>>(), (0..400).collect::<Vec<_>>());
     }
 
     #[test]
@@ -1294,14 +1205,8 @@ mod tests {
         assert!(matches!(hnsw.add(&[3, 1], &two), Err(AnnError::DuplicateId(1))));
         assert!(matches!(hnsw.add(&[3, 3], &two), Err(AnnError::DuplicateId(3))));
         let nan = Matrix::from_rows(&[[1.0, 2.0], [f32::NAN, 0.0]]).unwrap();
-        assert!(matches!(
-            hnsw.add(&[3, 4], &nan),
-            Err(AnnError::NotFinite { row: 1, .. })
-        ));
-        assert!(matches!(
-            hnsw.search(&[1.0], 1),
-            Err(AnnError::Dimension { expected: 2, got: 1 })
-        ));
+        assert!(matches!(hnsw.add(&[3, 4], &nan), Err(AnnError::NotFinite { row: 1, .. })));
+        assert!(matches!(hnsw.search(&[1.0], 1), Err(AnnError::Dimension { expected: 2, got: 1 })));
         assert!(hnsw.set_ef(0).is_err());
         assert_eq!(hnsw.len(), 2);
     }
@@ -1323,10 +1228,7 @@ mod tests {
             let counted = |index: &Hnsw| index.search_counted(query, 10, 30, &|_| true).unwrap();
             assert_eq!(counted(&loaded), counted(&hnsw));
         }
-        assert_eq!(
-            (loaded.bytes(), loaded.build_evaluations()),
-            (hnsw.bytes(), hnsw.build_evaluations())
-        );
+        assert_eq!((loaded.bytes(), loaded.build_evaluations()), (hnsw.bytes(), hnsw.build_evaluations()));
 
         let whole = std::fs::read(&path).unwrap();
         for at in [30, whole.len() / 2, whole.len() - 1] {
@@ -1374,21 +1276,14 @@ mod tests {
         let vectors = random(5_000, 16, 17);
         let dir = tempfile::tempdir().unwrap();
         for (repair, metric) in [(false, Metric::SquaredL2), (true, Metric::Cosine)] {
-            let (mut index, mut flat) = (
-                Hnsw::new(16, metric, SMALL).unwrap(),
-                FlatIndex::new(16, metric).unwrap(),
-            );
+            let (mut index, mut flat) = (Hnsw::new(16, metric, SMALL).unwrap(), FlatIndex::new(16, metric).unwrap());
             let ids: Vec<u64> = (0..4_000).collect();
             let rows: Vec<usize> = (0..4_000).collect();
             index.add(&ids, &vectors.select(&rows)).unwrap();
             flat.add(&ids, &vectors.select(&rows)).unwrap();
             let gone: Vec<u64> = (0..4_000).filter(|id| id % 2 == 0).collect();
             assert_eq!(flat.remove(&gone).unwrap(), 2_000);
-            let removed = if repair {
-                index.remove_and_repair(&gone)
-            } else {
-                index.remove(&gone)
-            };
+            let removed = if repair { index.remove_and_repair(&gone) } else { index.remove(&gone) };
             assert_eq!(removed.unwrap(), 2_000);
             let moved: Vec<u64> = (0..600).map(|i| 2 * i + 1).collect();
             let to = vectors.select(&(4_000..4_600).collect::<Vec<_>>());
@@ -1461,13 +1356,7 @@ mod tests {
         let mut rng = SplitMix64::new(23);
         let centres = random(40, 8, 24);
         let rows: Vec<Vec<f32>> = (0..4_000)
-            .map(|i| {
-                centres
-                    .row(i % 40)
-                    .iter()
-                    .map(|c| 10.0 * c + 0.1 * rng.normal() as f32)
-                    .collect()
-            })
+            .map(|i| centres.row(i % 40).iter().map(|c| 10.0 * c + 0.1 * rng.normal() as f32).collect())
             .collect();
         let vectors = Matrix::from_rows(&rows).unwrap();
         let ids: Vec<u64> = (0..4_000).collect();

@@ -66,9 +66,7 @@ impl Metric {
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [Self::Dot, Self::Cosine, Self::SquaredL2]
-            .into_iter()
-            .find(|metric| metric.code() == code)
+        [Self::Dot, Self::Cosine, Self::SquaredL2].into_iter().find(|metric| metric.code() == code)
     }
 }
 
@@ -189,10 +187,7 @@ pub trait VectorIndex: Send + Sync {
     /// [`Self::search`] for each row of `queries`, in parallel; results in the order of the rows.
     fn search_batch(&self, queries: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, AnnError> {
         check_queries(self.dim(), queries)?;
-        (0..queries.rows())
-            .into_par_iter()
-            .map(|i| self.search(queries.row(i), k))
-            .collect()
+        (0..queries.rows()).into_par_iter().map(|i| self.search(queries.row(i), k)).collect()
     }
 
     /// Writes the index to `path` with a checksum; the old file is replaced only when the new one is complete.
@@ -213,9 +208,7 @@ pub(crate) struct Candidate<Id> {
 
 impl<Id: Ord> Ord for Candidate<Id> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.distance
-            .total_cmp(&other.distance)
-            .then_with(|| self.id.cmp(&other.id))
+        self.distance.total_cmp(&other.distance).then_with(|| self.id.cmp(&other.id))
     }
 }
 
@@ -255,11 +248,7 @@ pub(crate) struct Pool<Id> {
 
 impl<Id: Ord + Copy> Pool<Id> {
     pub(crate) fn new(wanted: usize) -> Self {
-        Self {
-            wanted,
-            items: Vec::new(),
-            limit: f32::INFINITY,
-        }
+        Self { wanted, items: Vec::new(), limit: f32::INFINITY }
     }
 
     /// Candidates farther than this can't be among the best.
@@ -303,47 +292,30 @@ pub(crate) fn sorted_hits(metric: Metric, found: BinaryHeap<Candidate<u64>>) -> 
     found
         .into_sorted_vec()
         .into_iter()
-        .map(|Candidate { distance, id }| Hit {
-            id,
-            score: metric.score(distance),
-        })
+        .map(|Candidate { distance, id }| Hit { id, score: metric.score(distance) })
         .collect()
 }
 
 pub(crate) fn check_dim(dim: usize) -> Result<(), AnnError> {
     if dim == 0 {
-        return Err(AnnError::Parameter {
-            name: "dim",
-            got: "0".into(),
-            expected: "at least 1",
-        });
+        return Err(AnnError::Parameter { name: "dim", got: "0".into(), expected: "at least 1" });
     }
     Ok(())
 }
 
 pub(crate) fn check_queries(dim: usize, queries: &Matrix) -> Result<(), AnnError> {
     if queries.rows() > 0 && queries.dim() != dim {
-        return Err(AnnError::Dimension {
-            expected: dim,
-            got: queries.dim(),
-        });
+        return Err(AnnError::Dimension { expected: dim, got: queries.dim() });
     }
     match queries.as_slice().iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(AnnError::NotFinite {
-            row: at / dim,
-            column: at % dim,
-            value: queries.as_slice()[at],
-        }),
+        Some(at) => Err(AnnError::NotFinite { row: at / dim, column: at % dim, value: queries.as_slice()[at] }),
     }
 }
 
 pub(crate) fn check_rows(dim: usize, ids: &[u64], vectors: &Matrix) -> Result<(), AnnError> {
     if ids.len() != vectors.rows() {
-        return Err(AnnError::Ids {
-            ids: ids.len(),
-            rows: vectors.rows(),
-        });
+        return Err(AnnError::Ids { ids: ids.len(), rows: vectors.rows() });
     }
     check_queries(dim, vectors)
 }
@@ -368,10 +340,8 @@ pub(crate) fn check_new_ids(ids: &[u64], present: impl Fn(u64) -> bool) -> Resul
 
 /// The query in the form that [`Metric::distance`] expects.
 pub(crate) fn prepare_query(metric: Metric, dim: usize, query: &[f32]) -> Result<Matrix, AnnError> {
-    let query = Matrix::from_vec(1, query.len(), query.to_vec()).map_err(|_| AnnError::Dimension {
-        expected: dim,
-        got: query.len(),
-    })?;
+    let query = Matrix::from_vec(1, query.len(), query.to_vec())
+        .map_err(|_| AnnError::Dimension { expected: dim, got: query.len() })?;
     check_queries(dim, &query)?;
     Ok(metric.stored(query))
 }

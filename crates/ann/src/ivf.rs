@@ -111,13 +111,7 @@ impl IvfIndex {
     pub fn train(sample: &Matrix, metric: Metric, config: IvfConfig) -> Result<Self, AnnError> {
         let stored = metric.stored(sample.clone());
         let centres = config.centres(&stored)?;
-        Ok(Self {
-            metric,
-            dim: sample.dim(),
-            config,
-            lists: VectorLists::new(sample.dim(), config.lists),
-            centres,
-        })
+        Ok(Self { metric, dim: sample.dim(), config, lists: VectorLists::new(sample.dim(), config.lists), centres })
     }
 
     /// The settings.
@@ -192,8 +186,7 @@ impl IvfIndex {
             if nth >= least && best.len() >= k {
                 break;
             }
-            self.lists
-                .scan(list, self.metric, query, k, keep, &mut best, &mut stats);
+            self.lists.scan(list, self.metric, query, k, keep, &mut best, &mut stats);
         }
         (sorted_hits(self.metric, best), stats)
     }
@@ -213,9 +206,7 @@ impl Ranking {
             let ordered = bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 };
             u64::from(!ordered) << 32 | list
         };
-        Self {
-            keys: (0..).zip(scores).map(key).collect(),
-        }
+        Self { keys: (0..).zip(scores).map(key).collect() }
     }
 
     /// The first `most` lists; those after the first `least` are put in order only when they are reached.
@@ -283,14 +274,9 @@ impl VectorIndex for IvfIndex {
         let task = |rows: &[f32]| -> Vec<Vec<Hit>> {
             let scores = self.centres.scores(rows);
             let each = rows.chunks_exact(self.dim).zip(scores.chunks_exact(self.lists.count()));
-            each.map(|(query, scores)| self.scan(query, scores, k, least, most, &|_| true).0)
-                .collect()
+            each.map(|(query, scores)| self.scan(query, scores, k, least, most, &|_| true).0).collect()
         };
-        Ok(queries
-            .as_slice()
-            .par_chunks(QUERIES_A_TASK * self.dim)
-            .flat_map_iter(task)
-            .collect())
+        Ok(queries.as_slice().par_chunks(QUERIES_A_TASK * self.dim).flat_map_iter(task).collect())
     }
 
     fn save(&self, path: &Path) -> Result<(), AnnError> {
@@ -313,13 +299,7 @@ impl VectorIndex for IvfIndex {
         let dim = centroids.dim();
         let lists = VectorLists::read(&mut file, dim, config.lists)?;
         file.finish()?;
-        Ok(Self {
-            metric,
-            dim,
-            config,
-            centres: Centres::new(centroids, config.spherical),
-            lists,
-        })
+        Ok(Self { metric, dim, config, centres: Centres::new(centroids, config.spherical), lists })
     }
 }
 

@@ -64,12 +64,7 @@ impl Default for IvfPqConfig {
     /// 64 lists, 10 probes, 8 parts of 8 bits, residuals, no re-ranking, 20 iterations of k-means, no rotation.
     fn default() -> Self {
         Self {
-            ivf: IvfConfig {
-                lists: 64,
-                max_iter: 20,
-                tolerance: 0.0,
-                ..IvfConfig::default()
-            },
+            ivf: IvfConfig { lists: 64, max_iter: 20, tolerance: 0.0, ..IvfConfig::default() },
             subspaces: 8,
             bits: 8,
             by_residual: true,
@@ -109,18 +104,10 @@ impl IvfPqConfig {
             return Err(AnnError::parameter("bits", &self.bits, "4 or 8"));
         }
         if self.subspaces == 0 || !dim.is_multiple_of(self.subspaces) {
-            return Err(AnnError::parameter(
-                "subspaces",
-                &self.subspaces,
-                "a divisor of the dimension",
-            ));
+            return Err(AnnError::parameter("subspaces", &self.subspaces, "a divisor of the dimension"));
         }
         if self.bits == 4 && self.subspaces > fastscan::MAX_PARTS {
-            return Err(AnnError::parameter(
-                "subspaces",
-                &self.subspaces,
-                "at most 256 with 4 bits",
-            ));
+            return Err(AnnError::parameter("subspaces", &self.subspaces, "at most 256 with 4 bits"));
         }
         Ok(())
     }
@@ -262,11 +249,7 @@ impl IvfPq {
     /// Sets how many candidates are re-ranked; above 0 only in an index that was made to keep its vectors.
     pub fn set_rerank(&mut self, rerank: usize) -> Result<(), AnnError> {
         if rerank > 0 && self.vectors.is_none() {
-            return Err(AnnError::parameter(
-                "rerank",
-                &rerank,
-                "0 in an index that keeps no vectors",
-            ));
+            return Err(AnnError::parameter("rerank", &rerank, "0 in an index that keeps no vectors"));
         }
         self.config.rerank = rerank;
         Ok(())
@@ -296,10 +279,7 @@ impl IvfPq {
             codebooks: (dim * 4) << self.config.bits,
             centres: 4 * (self.config.ivf.lists * dim + rotation),
             ids: 8 * n,
-            vectors: self
-                .vectors
-                .as_ref()
-                .map_or(0, |vectors| size_of_val(&vectors.values[..])),
+            vectors: self.vectors.as_ref().map_or(0, |vectors| size_of_val(&vectors.values[..])),
         }
     }
 
@@ -427,9 +407,7 @@ impl IvfPq {
             if table_a_list {
                 scratch.residual.clear();
                 let centre = self.rotated_centre(number);
-                scratch
-                    .residual
-                    .extend(query.rotated.iter().zip(centre).map(|(q, c)| q - c));
+                scratch.residual.extend(query.rotated.iter().zip(centre).map(|(q, c)| q - c));
                 let residual = std::mem::take(&mut scratch.residual);
                 self.fill_table(&residual, scratch);
                 scratch.residual = residual;
@@ -461,20 +439,14 @@ impl IvfPq {
         } else if self.config.bits == 4 {
             best.extend(found.iter().map(|candidate| {
                 let (id, list, slot) = candidate.id;
-                (
-                    id,
-                    self.metric.distance(query.rotated, &self.decode_rotated(list, slot)),
-                )
+                (id, self.metric.distance(query.rotated, &self.decode_rotated(list, slot)))
             }));
         } else {
             best.extend(found.iter().map(|candidate| (candidate.id.0, candidate.distance)));
         }
         best.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         best.truncate(k);
-        let hit = |(id, distance)| Hit {
-            id,
-            score: self.metric.score(distance),
-        };
+        let hit = |(id, distance)| Hit { id, score: self.metric.score(distance) };
         (best.into_iter().map(hit).collect(), stats)
     }
 
@@ -540,10 +512,7 @@ impl List {
                         let distance = offset + sum;
                         if distance <= pool.limit() && keep(id) {
                             let slot = (step * CODES_A_STEP + i) as u32;
-                            pool.push(Candidate {
-                                distance,
-                                id: (id, number, slot),
-                            });
+                            pool.push(Candidate { distance, id: (id, number, slot) });
                         }
                     }
                 }
@@ -558,10 +527,7 @@ impl List {
                 fastscan::scan(bytes, codes, limit, |slot, sum| {
                     let (id, distance) = (self.ids[slot], offset + bytes.distance(sum));
                     if distance <= worst && keep(id) {
-                        pool.push(Candidate {
-                            distance,
-                            id: (id, number, slot as u32),
-                        });
+                        pool.push(Candidate { distance, id: (id, number, slot as u32) });
                         if pool.limit() < worst {
                             worst = pool.limit();
                             now = bytes.limit(worst - offset).unwrap_or(0);
@@ -589,11 +555,7 @@ impl Rotation {
         let packed = PackedMatrix::new(&matrix);
         let mut rotated = Matrix::zeros(centres.rows(), centres.dim());
         packed.product(centres.as_slice(), rotated.as_mut_slice(), Epilogue::None);
-        Self {
-            matrix,
-            packed,
-            centres: rotated,
-        }
+        Self { matrix, packed, centres: rotated }
     }
 
     fn product(&self, rows: &[f32]) -> Vec<f32> {

@@ -87,10 +87,7 @@ impl CompressedLinks {
         if i >= self.lists {
             return;
         }
-        let start = self
-            .offsets
-            .get(i / BLOCK)
-            .map_or(self.encoded.len(), |&at| at as usize);
+        let start = self.offsets.get(i / BLOCK).map_or(self.encoded.len(), |&at| at as usize);
         let mut bytes = self.encoded[start..].iter();
         for _ in 0..i % BLOCK {
             for _ in 0..read_varint(&mut bytes) {
@@ -156,18 +153,13 @@ mod tests {
     fn bytes_are_those_of_the_differences() {
         // 32 links of 10,000 nodes at random: gaps of 312 on average, which take two bytes where they are above 127.
         let mut rng = SplitMix64::new(1);
-        let lists: Vec<Vec<u32>> = (0..1_000)
-            .map(|_| rng.sample_indices(10_000, 32).into_iter().map(|x| x as u32).collect())
-            .collect();
+        let lists: Vec<Vec<u32>> =
+            (0..1_000).map(|_| rng.sample_indices(10_000, 32).into_iter().map(|x| x as u32).collect()).collect();
         let links = CompressedLinks::new(&lists);
         let share = links.bytes() as f64 / (4 * links.links()) as f64;
         assert!((0.40..0.50).contains(&share), "{share}");
         let near: Vec<Vec<u32>> = (0..1_000).map(|i| (i..i + 32).collect()).collect();
         let links = CompressedLinks::new(&near);
-        assert!(
-            links.bytes() < 1_000 * (1 + 2 + 31 + 1),
-            "one byte a difference: {}",
-            links.bytes()
-        );
+        assert!(links.bytes() < 1_000 * (1 + 2 + 31 + 1), "one byte a difference: {}", links.bytes());
     }
 }

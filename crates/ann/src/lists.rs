@@ -23,11 +23,7 @@ pub(crate) struct VectorLists {
 impl VectorLists {
     /// `count` empty lists.
     pub(crate) fn new(dim: usize, count: usize) -> Self {
-        Self {
-            dim,
-            lists: vec![List::default(); count],
-            place: HashMap::new(),
-        }
+        Self { dim, lists: vec![List::default(); count], place: HashMap::new() }
     }
 
     /// Number of lists.

@@ -35,11 +35,7 @@ pub struct LshConfig {
 impl Default for LshConfig {
     /// 16 tables of 12 bits, seed 42.
     fn default() -> Self {
-        Self {
-            tables: 16,
-            bits: 12,
-            seed: 42,
-        }
+        Self { tables: 16, bits: 12, seed: 42 }
     }
 }
 
@@ -86,24 +82,14 @@ impl Lsh {
 
     /// Bytes of vectors, ids, planes and buckets (a key and the ids of its vectors), without the spare room of hash tables.
     pub fn bytes(&self) -> usize {
-        let buckets: usize = self
-            .tables
-            .iter()
-            .flat_map(HashMap::values)
-            .map(|ids| 8 + 8 * ids.len())
-            .sum();
+        let buckets: usize = self.tables.iter().flat_map(HashMap::values).map(|ids| 8 + 8 * ids.len()).sum();
         self.vectors.bytes() + size_of_val(self.planes.centroids().as_slice()) + buckets
     }
 
     /// The key of each table: bit `b` says on which side of plane `b` the vector is.
     fn keys(&self, vector: &[f32]) -> Vec<u64> {
         let sides = self.planes.scores(vector);
-        let key = |sides: &[f32]| {
-            sides
-                .iter()
-                .rev()
-                .fold(0, |key, &side| key << 1 | u64::from(side > 0.0))
-        };
+        let key = |sides: &[f32]| sides.iter().rev().fold(0, |key, &side| key << 1 | u64::from(side > 0.0));
         sides.chunks_exact(self.config.bits).map(key).collect()
     }
 
@@ -160,11 +146,7 @@ impl VectorIndex for Lsh {
         check_new_ids(ids, |id| self.contains(id))?;
         self.vectors.add(ids, vectors)?;
         for &id in ids {
-            let keys = self
-                .vectors
-                .vector(id)
-                .map(|vector| self.keys(vector))
-                .unwrap_or_default();
+            let keys = self.vectors.vector(id).map(|vector| self.keys(vector)).unwrap_or_default();
             for (table, key) in self.tables.iter_mut().zip(keys) {
                 table.entry(key).or_default().push(id);
             }
@@ -174,11 +156,7 @@ impl VectorIndex for Lsh {
 
     fn remove(&mut self, ids: &[u64]) -> Result<usize, AnnError> {
         for &id in ids {
-            let keys = self
-                .vectors
-                .vector(id)
-                .map(|vector| self.keys(vector))
-                .unwrap_or_default();
+            let keys = self.vectors.vector(id).map(|vector| self.keys(vector)).unwrap_or_default();
             for (table, key) in self.tables.iter_mut().zip(keys) {
                 if let Some(bucket) = table.get_mut(&key) {
                     bucket.retain(|&other| other != id);
@@ -211,11 +189,7 @@ impl VectorIndex for Lsh {
 
     fn load(path: &Path) -> Result<Self, AnnError> {
         let mut file = Reader::open(path, KIND)?;
-        let config = LshConfig {
-            tables: file.u32()? as usize,
-            bits: file.u32()? as usize,
-            seed: file.u64()?,
-        };
+        let config = LshConfig { tables: file.u32()? as usize, bits: file.u32()? as usize, seed: file.u64()? };
         let vectors = FlatIndex::read(&mut file)?;
         file.finish()?;
         // Planes of a whole file take `tables * bits * dim` values that its length says nothing about.

@@ -121,10 +121,7 @@ impl Default for MilvusConfig {
             url: "http://127.0.0.1:19530".into(),
             collection: "vectors".into(),
             shards: 1,
-            kind: MilvusKind::Hnsw {
-                m: 16,
-                ef_construction: 200,
-            },
+            kind: MilvusKind::Hnsw { m: 16, ef_construction: 200 },
             ef: 64,
             consistency: Consistency::Strong,
             patience: Duration::from_secs(20),
@@ -152,11 +149,7 @@ impl MilvusIndex {
     /// Makes the collection for vectors of `dim` values and opens it. Refuses a name that is taken.
     pub fn create(dim: usize, metric: Metric, config: MilvusConfig) -> Result<Self, AnnError> {
         check_dim(dim)?;
-        let parameter = |name, got: usize, expected| AnnError::Parameter {
-            name,
-            got: got.to_string(),
-            expected,
-        };
+        let parameter = |name, got: usize, expected| AnnError::Parameter { name, got: got.to_string(), expected };
         if dim > 32_768 {
             return Err(parameter("dim", dim, "at most 32,768 on this server"));
         }
@@ -172,9 +165,7 @@ impl MilvusIndex {
             }
         }
         let index = Self::connect(dim, metric, config)?;
-        if index.call("looking for the collection", |client, name| async move {
-            client.has_collection(name).await
-        })? {
+        if index.call("looking for the collection", |client, name| async move { client.has_collection(name).await })? {
             return Err(index.error("the collection exists already; open or drop it"));
         }
         let (kind, shards) = (index.config.kind, i32::from(index.config.shards));
@@ -184,9 +175,7 @@ impl MilvusIndex {
                 .add_field(FieldSchema::new_primary_int64(ID, "", false))
                 .add_field(FieldSchema::new_float_vector(VECTOR, "", dim as i64))
                 .build()?;
-            let options = CreateCollectionOptions::new()
-                .shard_num(shards)
-                .consistency_level(level);
+            let options = CreateCollectionOptions::new().shard_num(shards).consistency_level(level);
             // Asked again after a lost answer, the server finds the same collection and is content.
             client.create_collection(schema, Some(options)).await?;
             let params = match kind {
@@ -210,9 +199,7 @@ impl MilvusIndex {
     /// Opens a collection that [`Self::create`] made, here or elsewhere; `shards` and `kind` of the configuration don't matter.
     pub fn open(config: MilvusConfig) -> Result<Self, AnnError> {
         let mut index = Self::connect(1, Metric::Dot, config)?;
-        if !index.call("looking for the collection", |client, name| async move {
-            client.has_collection(name).await
-        })? {
+        if !index.call("looking for the collection", |client, name| async move { client.has_collection(name).await })? {
             return Err(index.error("there is no such collection"));
         }
         let (description, dim) = index.call("describing the collection", |client, name| async move {
@@ -228,19 +215,13 @@ impl MilvusIndex {
             return Err(index.error("the collection was not made by this library"));
         };
         (index.metric, index.dim) = (metric, dim);
-        index.call("loading the collection", |client, name| async move {
-            client.load_collection(name, None).await
-        })?;
+        index.call("loading the collection", |client, name| async move { client.load_collection(name, None).await })?;
         Ok(index)
     }
 
     fn connect(dim: usize, metric: Metric, config: MilvusConfig) -> Result<Self, AnnError> {
         if config.ef == 0 {
-            return Err(AnnError::Parameter {
-                name: "ef",
-                got: "0".into(),
-                expected: "at least 1",
-            });
+            return Err(AnnError::Parameter { name: "ef", got: "0".into(), expected: "at least 1" });
         }
         let runtime = Blocking::new().map_err(|error| failure(&config, error.to_string()))?;
         let (url, timeout) = (config.url.clone(), config.patience.max(Duration::from_secs(1)));
@@ -256,14 +237,7 @@ impl MilvusIndex {
                 None => return Err(failure(&config, "connecting: the client gave up".to_owned())),
             }
         };
-        Ok(Self {
-            config,
-            dim,
-            metric,
-            client,
-            runtime,
-            last_count: AtomicUsize::new(0),
-        })
+        Ok(Self { config, dim, metric, client, runtime, last_count: AtomicUsize::new(0) })
     }
 
     /// Where the collection is and how it is searched.
@@ -278,9 +252,7 @@ impl MilvusIndex {
 
     /// The server's version.
     pub fn server_version(&self) -> Result<String, AnnError> {
-        self.call("asking for the version", |client, _| async move {
-            Ok(client.get_server_version().await?.version)
-        })
+        self.call("asking for the version", |client, _| async move { Ok(client.get_server_version().await?.version) })
     }
 
     /// The number of shards that the server keeps for the collection.
@@ -317,15 +289,12 @@ impl MilvusIndex {
         self.call("reading ids", move |client, name| {
             let expression = expression.clone();
             async move {
-                let options = QueryOptions::new()
-                    .output_fields(vec![ID.to_owned()])
-                    .consistency_level(level);
+                let options = QueryOptions::new().output_fields(vec![ID.to_owned()]).consistency_level(level);
                 let columns = client.query(name, &expression, &options).await?;
                 Ok(match columns.into_iter().find(|column| column.name == ID) {
-                    Some(FieldColumn {
-                        value: ValueVec::Long(ids),
-                        ..
-                    }) => ids.into_iter().map(i64::cast_unsigned).collect(),
+                    Some(FieldColumn { value: ValueVec::Long(ids), .. }) => {
+                        ids.into_iter().map(i64::cast_unsigned).collect()
+                    }
                     _ => Vec::new(),
                 })
             }
@@ -336,10 +305,7 @@ impl MilvusIndex {
     /// `id % 2 == 0 && id < 100`: the server applies it inside its search.
     pub fn search_filtered(&self, query: &[f32], k: usize, expression: &str) -> Result<Vec<Hit>, AnnError> {
         let query = prepare_query(self.metric, self.dim, query)?;
-        Ok(self
-            .search_rows(&query, self.within_limit(k)?, expression)?
-            .pop()
-            .unwrap_or_default())
+        Ok(self.search_rows(&query, self.within_limit(k)?, expression)?.pop().unwrap_or_default())
     }
 
     /// Writes all that was inserted to the server's storage and seals it, so that its index is built.
@@ -349,9 +315,7 @@ impl MilvusIndex {
 
     /// Deletes the collection from the server.
     pub fn drop_collection(self) -> Result<(), AnnError> {
-        self.call("dropping the collection", |client, name| async move {
-            client.drop_collection(name).await
-        })
+        self.call("dropping the collection", |client, name| async move { client.drop_collection(name).await })
     }
 
     /// `k`, or an error when as many hits are there and the server can't give them.
@@ -361,11 +325,7 @@ impl MilvusIndex {
         }
         match self.count()? {
             count if count <= MOST_HITS => Ok(count),
-            _ => Err(AnnError::Parameter {
-                name: "k",
-                got: k.to_string(),
-                expected: "at most 16,384 on this server",
-            }),
+            _ => Err(AnnError::Parameter { name: "k", got: k.to_string(), expected: "at most 16,384 on this server" }),
         }
     }
 
@@ -378,9 +338,8 @@ impl MilvusIndex {
         // The server limits the queries of a request, and the size of its answer.
         let at_once = (1_000_000 / k).clamp(1, 1_000);
         for first in (0..queries.rows()).step_by(at_once) {
-            let rows: Vec<Vec<f32>> = (first..queries.rows().min(first + at_once))
-                .map(|row| queries.row(row).to_vec())
-                .collect();
+            let rows: Vec<Vec<f32>> =
+                (first..queries.rows().min(first + at_once)).map(|row| queries.row(row).to_vec()).collect();
             let (level, metric) = (self.config.consistency.level() as i32, server_metric(self.metric));
             let (ef, expression) = (self.config.ef.max(k).to_string(), expression.to_owned());
             let found = self.call("searching", move |client, name| {
@@ -404,10 +363,7 @@ impl MilvusIndex {
                         .map(|result| {
                             let hits = result.id.into_iter().zip(result.score);
                             hits.filter_map(|(id, score)| match id {
-                                Value::Long(id) => Some(Hit {
-                                    id: id.cast_unsigned(),
-                                    score,
-                                }),
+                                Value::Long(id) => Some(Hit { id: id.cast_unsigned(), score }),
                                 _ => None,
                             })
                             .collect::<Vec<_>>()
@@ -429,21 +385,12 @@ impl MilvusIndex {
         let vectors = self.metric.stored(vectors);
         let dim = self.dim;
         let rows_at_once = (BYTES_AT_ONCE / (4 * dim)).max(1);
-        for (ids, values) in ids
-            .chunks(rows_at_once)
-            .zip(vectors.as_slice().chunks(rows_at_once * dim))
-        {
-            let (ids, values) = (
-                ids.iter().map(|id| id.cast_signed()).collect::<Vec<i64>>(),
-                values.to_vec(),
-            );
+        for (ids, values) in ids.chunks(rows_at_once).zip(vectors.as_slice().chunks(rows_at_once * dim)) {
+            let (ids, values) = (ids.iter().map(|id| id.cast_signed()).collect::<Vec<i64>>(), values.to_vec());
             self.call("writing", move |client, name| {
                 let id = FieldSchema::new_primary_int64(ID, "", false);
                 let vector = FieldSchema::new_float_vector(VECTOR, "", dim as i64);
-                let columns = vec![
-                    FieldColumn::new(&id, ids.clone()),
-                    FieldColumn::new(&vector, values.clone()),
-                ];
+                let columns = vec![FieldColumn::new(&id, ids.clone()), FieldColumn::new(&vector, values.clone())];
                 async move { client.upsert(name, columns, UpsertOptions::new()).await }
             })?;
         }
@@ -549,11 +496,7 @@ impl VectorIndex for MilvusIndex {
             }
             asked = (4 * asked.max(16)).min(MOST_HITS);
         }
-        let passing: Vec<u64> = self
-            .ids_where(&format!("{ID} >= 0"))?
-            .into_iter()
-            .filter(|&id| keep(id))
-            .collect();
+        let passing: Vec<u64> = self.ids_where(&format!("{ID} >= 0"))?.into_iter().filter(|&id| keep(id)).collect();
         let mut parts = Vec::new();
         for part in passing.chunks(IDS_AT_ONCE) {
             parts.extend(self.search_rows(&query, k, &among(part))?);
@@ -582,10 +525,7 @@ impl VectorIndex for MilvusIndex {
             text.bytes().for_each(|byte| out.u8(byte));
         }
         out.u64(self.config.ef as u64);
-        out.u8(Consistency::ALL
-            .iter()
-            .position(|&one| one == self.config.consistency)
-            .unwrap_or_default() as u8);
+        out.u8(Consistency::ALL.iter().position(|&one| one == self.config.consistency).unwrap_or_default() as u8);
         out.u64(self.config.patience.as_millis() as u64);
         out.finish(path, KIND)
     }
@@ -599,25 +539,14 @@ impl VectorIndex for MilvusIndex {
             texts.push(String::from_utf8(bytes).map_err(|_| input.corrupt("a name isn't UTF-8"))?);
         }
         let ef = input.u64()? as usize;
-        let consistency = *Consistency::ALL
-            .get(usize::from(input.u8()?))
-            .ok_or_else(|| input.corrupt("unknown consistency"))?;
+        let consistency =
+            *Consistency::ALL.get(usize::from(input.u8()?)).ok_or_else(|| input.corrupt("unknown consistency"))?;
         let patience = Duration::from_millis(input.u64()?);
         input.finish()?;
         let (Some(collection), Some(url)) = (texts.pop(), texts.pop()) else {
-            return Err(AnnError::Corrupt {
-                path: path.to_path_buf(),
-                reason: "no names".into(),
-            });
+            return Err(AnnError::Corrupt { path: path.to_path_buf(), reason: "no names".into() });
         };
-        Self::open(MilvusConfig {
-            url,
-            collection,
-            ef,
-            consistency,
-            patience,
-            ..MilvusConfig::default()
-        })
+        Self::open(MilvusConfig { url, collection, ef, consistency, patience, ..MilvusConfig::default() })
     }
 }
 
@@ -655,11 +584,7 @@ impl Drop for Blocking {
 }
 
 fn failure(config: &MilvusConfig, reason: String) -> AnnError {
-    AnnError::Backend {
-        backend: "milvus",
-        at: format!("{}, collection {}", config.url, config.collection),
-        reason,
-    }
+    AnnError::Backend { backend: "milvus", at: format!("{}, collection {}", config.url, config.collection), reason }
 }
 
 /// True when the same request may succeed a little later: the server is away, or starts and hasn't loaded everything yet.

@@ -71,9 +71,7 @@ impl PagesWriter {
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), AnnError> {
-        self.file
-            .write_all(bytes)
-            .map_err(|source| AnnError::io(&self.partial, source))?;
+        self.file.write_all(bytes).map_err(|source| AnnError::io(&self.partial, source))?;
         while !bytes.is_empty() {
             let room = PAGE - (self.at % PAGE as u64) as usize;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -168,10 +166,7 @@ impl Pages {
     pub(crate) fn open(path: &Path, kind: [u8; 4]) -> Result<Self, AnnError> {
         let map = MappedFile::open(path).map_err(|source| AnnError::io(path, source))?;
         let bytes = map.bytes();
-        let corrupt = |reason: String| AnnError::Corrupt {
-            path: path.to_path_buf(),
-            reason,
-        };
+        let corrupt = |reason: String| AnnError::Corrupt { path: path.to_path_buf(), reason };
         let Some(header) = bytes.get(..PAGE) else {
             return Err(AnnError::Truncated {
                 path: path.to_path_buf(),
@@ -195,11 +190,7 @@ impl Pages {
         }
         let (length, table) = (u64_at(header, 16), u64_at(header, 24));
         if length != bytes.len() as u64 {
-            return Err(AnnError::Truncated {
-                path: path.to_path_buf(),
-                bytes: bytes.len() as u64,
-                expected: length,
-            });
+            return Err(AnnError::Truncated { path: path.to_path_buf(), bytes: bytes.len() as u64, expected: length });
         }
         // The header's checksum holds, but who wrote it need not be this library: nothing is believed without bounds.
         let pages = table / PAGE as u64;
@@ -207,9 +198,7 @@ impl Pages {
             && pages >= 1
             && (pages - 1).checked_mul(4).and_then(|bytes| bytes.checked_add(table)) == Some(length);
         if !fits {
-            return Err(corrupt(format!(
-                "checksums from byte {table} on in a file of {length} bytes"
-            )));
+            return Err(corrupt(format!("checksums from byte {table} on in a file of {length} bytes")));
         }
         let table = table as usize;
         if crc32fast::hash(&bytes[table..]) != u32_at(header, 32) {
@@ -242,10 +231,7 @@ impl Pages {
     }
 
     pub(crate) fn corrupt(&self, reason: impl Into<String>) -> AnnError {
-        AnnError::Corrupt {
-            path: self.path.clone(),
-            reason: reason.into(),
-        }
+        AnnError::Corrupt { path: self.path.clone(), reason: reason.into() }
     }
 
     pub(crate) fn map(&self) -> &MappedFile {
@@ -261,10 +247,7 @@ impl Pages {
         if count.checked_mul(size_of::<T>() as u64) != Some(range.len() as u64) {
             return Err(self.corrupt(format!("section {name} has {} bytes for {count} values", range.len())));
         }
-        Ok(Section {
-            range: range.clone(),
-            values: std::marker::PhantomData,
-        })
+        Ok(Section { range: range.clone(), values: std::marker::PhantomData })
     }
 
     /// Values `range` of a section. An error where a page's checksum differs or the section has fewer.
@@ -336,10 +319,7 @@ mod tests {
             write(&path, values);
             let pages = Pages::open(&path, *b"TEST").unwrap();
             let numbers = pages.section::<u32>("numbers", u64::from(values)).unwrap();
-            assert_eq!(
-                pages.get(&numbers, 0..values as usize).unwrap(),
-                (0..values).collect::<Vec<_>>()
-            );
+            assert_eq!(pages.get(&numbers, 0..values as usize).unwrap(), (0..values).collect::<Vec<_>>());
             let more = pages.section::<u64>("more", 10).unwrap();
             assert_eq!(pages.get(&more, 3..5).unwrap(), [3, 4]);
             assert!(pages.get(&more, 3..11).is_err() && pages.get(&more, 0..usize::MAX).is_err());
@@ -348,12 +328,7 @@ mod tests {
             assert!(pages.section::<u8>("absent", 1).is_err());
             pages.verify().unwrap();
         }
-        assert!(
-            Pages::open(&path, *b"OTHR")
-                .unwrap_err()
-                .to_string()
-                .contains("kind TEST")
-        );
+        assert!(Pages::open(&path, *b"OTHR").unwrap_err().to_string().contains("kind TEST"));
     }
 
     #[test]

@@ -75,30 +75,14 @@ impl PrunedFlat {
         }
         let mut vectors = corpus.clone();
         for (i, row) in corpus.iter_rows().enumerate() {
-            vectors
-                .row_mut(i)
-                .iter_mut()
-                .zip(&columns)
-                .for_each(|(to, &j)| *to = row[j]);
+            vectors.row_mut(i).iter_mut().zip(&columns).for_each(|(to, &j)| *to = row[j]);
         }
         let largest = columns.iter().map(|&j| largest[j]).collect();
         let mut rests = Vec::new();
         if bound == Bound::CauchySchwarz && order != DimOrder::QueryWeighted {
-            rests.extend(
-                vectors
-                    .iter_rows()
-                    .flat_map(|row| rest_norms(row.iter().copied(), block)),
-            );
+            rests.extend(vectors.iter_rows().flat_map(|row| rest_norms(row.iter().copied(), block)));
         }
-        Ok(Self {
-            vectors,
-            columns,
-            block,
-            bound,
-            order,
-            largest,
-            rests,
-        })
+        Ok(Self { vectors, columns, block, bound, order, largest, rests })
     }
 
     /// The `k` rows of greatest dot product with `query`: the same as a full scan finds.
@@ -122,9 +106,7 @@ impl PrunedFlat {
         for nth in (0..blocks).rev() {
             contribution[nth] = sum;
             let here = order[nth * self.block..dim.min((nth + 1) * self.block)].iter();
-            sum += here
-                .map(|&j| f64::from(query[self.columns[j]].abs()) * f64::from(self.largest[j]))
-                .sum::<f64>();
+            sum += here.map(|&j| f64::from(query[self.columns[j]].abs()) * f64::from(self.largest[j])).sum::<f64>();
         }
         let mut best = Best::new(k);
         let (mut stats, mut dims_read) = (SearchStats::default(), Vec::with_capacity(self.vectors.rows()));
@@ -165,11 +147,7 @@ impl PrunedFlat {
                 best.push(i, self.natural_product(query, i));
             }
         }
-        Ok(PrunedSearch {
-            hits: best.into_hits(),
-            stats,
-            dims_read,
-        })
+        Ok(PrunedSearch { hits: best.into_hits(), stats, dims_read })
     }
 
     fn natural_product(&self, query: &[f32], row: usize) -> f64 {
@@ -259,11 +237,7 @@ impl Int8Screen {
     /// Candidates are visited by falling upper bound (8-bit product plus its error) and multiplied in full until the next upper bound is
     /// below the worst of the `k` best.
     pub fn search(&self, query: &[f32], k: usize) -> Result<ScreenedSearch, AnnError> {
-        let upper: Vec<f64> = self
-            .estimates(query)?
-            .into_iter()
-            .map(|(score, error)| score + error)
-            .collect();
+        let upper: Vec<f64> = self.estimates(query)?.into_iter().map(|(score, error)| score + error).collect();
         let dim = self.vectors.dim();
         let mut stats = SearchStats {
             codes_scanned: upper.len() as u64,
@@ -281,10 +255,7 @@ impl Int8Screen {
             stats.full_distances(1, dim);
             best.push(i, dot_f64(query, self.vectors.row(i)));
         }
-        Ok(ScreenedSearch {
-            hits: best.into_hits(),
-            stats,
-        })
+        Ok(ScreenedSearch { hits: best.into_hits(), stats })
     }
 }
 
@@ -319,17 +290,9 @@ impl Coded {
         let level = |x: &f32| if scale > 0.0 { (x / scale).round() as i8 } else { 0 };
         let levels: Vec<i8> = row.iter().map(level).collect();
         let step = f64::from(scale);
-        let errors = row
-            .iter()
-            .zip(&levels)
-            .map(|(x, l)| (f64::from(*x) - step * f64::from(*l)).powi(2));
+        let errors = row.iter().zip(&levels).map(|(x, l)| (f64::from(*x) - step * f64::from(*l)).powi(2));
         let squares = levels.iter().map(|l| (step * f64::from(*l)).powi(2));
-        Self {
-            residual: errors.sum::<f64>().sqrt() as f32,
-            norm: squares.sum::<f64>().sqrt() as f32,
-            levels,
-            scale,
-        }
+        Self { residual: errors.sum::<f64>().sqrt() as f32, norm: squares.sum::<f64>().sqrt() as f32, levels, scale }
     }
 }
 
@@ -341,10 +304,7 @@ struct Best {
 
 impl Best {
     fn new(k: usize) -> Self {
-        Self {
-            k,
-            worst_first: std::collections::BinaryHeap::new(),
-        }
+        Self { k, worst_first: std::collections::BinaryHeap::new() }
     }
 
     /// The score below which nothing is accepted any more.
@@ -396,17 +356,10 @@ fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
 
 fn check_query(query: &[f32], dim: usize) -> Result<(), AnnError> {
     if query.len() != dim {
-        return Err(AnnError::Dimension {
-            expected: dim,
-            got: query.len(),
-        });
+        return Err(AnnError::Dimension { expected: dim, got: query.len() });
     }
     match query.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(column) => Err(AnnError::NotFinite {
-            row: 0,
-            column,
-            value: query[column],
-        }),
+        Some(column) => Err(AnnError::NotFinite { row: 0, column, value: query[column] }),
     }
 }

@@ -48,25 +48,13 @@ pub struct QuantizedGraphConfig {
 impl Default for QuantizedGraphConfig {
     /// `degree` 32, `ef_construction` 200, 1 round, `ef` 64, seed 42.
     fn default() -> Self {
-        Self {
-            degree: 32,
-            ef_construction: 200,
-            rounds: 1,
-            ef: 64,
-            seed: 42,
-        }
+        Self { degree: 32, ef_construction: 200, rounds: 1, ef: 64, seed: 42 }
     }
 }
 
 impl QuantizedGraphConfig {
     fn check(&self) -> Result<(), AnnError> {
-        let refuse = |name, got: usize, expected| {
-            Err(AnnError::Parameter {
-                name,
-                got: got.to_string(),
-                expected,
-            })
-        };
+        let refuse = |name, got: usize, expected| Err(AnnError::Parameter { name, got: got.to_string(), expected });
         match self {
             Self { degree, .. } if !degree.is_multiple_of(BLOCK) || *degree == 0 || *degree > 128 => {
                 refuse("degree", *degree, "32, 64, 96 or 128")
@@ -168,9 +156,7 @@ impl QuantizedGraph {
         keep: Option<&(dyn Fn(u64) -> bool + Sync)>,
     ) -> Result<(Vec<Hit>, QuantizedCost), AnnError> {
         let query = prepare_query(self.metric, self.dim, query)?;
-        Ok(self
-            .pool
-            .with(|walk| self.search_prepared(query.row(0), k, ef, keep, walk)))
+        Ok(self.pool.with(|walk| self.search_prepared(query.row(0), k, ef, keep, walk)))
     }
 
     fn search_prepared(
@@ -216,23 +202,13 @@ impl QuantizedGraph {
     /// Visits nodes nearest first, by estimate, until all in a beam of `width` are visited; leaves the `most` nearest that pass `keep`,
     /// with their squared distances, in `walk.found`.
     fn walk(&self, query: &[f32], width: usize, most: usize, keep: Option<&dyn Fn(u32) -> bool>, walk: &mut Walk) {
-        let Walk {
-            table,
-            beam,
-            found,
-            met,
-            cost,
-        } = walk;
+        let Walk { table, beam, found, met, cost } = walk;
         beam.clear(width.min(self.ids.len()));
         found.clear(most.min(self.ids.len()));
         met.clear(self.ids.len());
         let Some(entry) = self.entry else { return };
         table.prepare(&self.rotation, query);
-        let own = if self.metric == Metric::SquaredL2 {
-            0.0
-        } else {
-            dot(query, query)
-        };
+        let own = if self.metric == Metric::SquaredL2 { 0.0 } else { dot(query, query) };
         let mut estimates = [0.0; BLOCK];
         beam.push(Near::new(0.0, entry));
         while let Some(near) = beam.pop() {
@@ -273,10 +249,7 @@ impl QuantizedGraph {
     }
 
     fn hit(&self, query: &[f32], node: u32) -> Hit {
-        Hit {
-            id: self.ids[node as usize],
-            score: self.metric.score(self.metric.distance(query, self.vector(node))),
-        }
+        Hit { id: self.ids[node as usize], score: self.metric.score(self.metric.distance(query, self.vector(node))) }
     }
 
     fn best(&self, hits: impl Iterator<Item = Hit>, k: usize) -> Vec<Hit> {
@@ -311,10 +284,7 @@ impl QuantizedGraph {
         for _ in 0..config.rounds {
             let candidates: Vec<Vec<Near>> = (0..n as u32)
                 .into_par_iter()
-                .map(|node| {
-                    self.pool
-                        .with(|walk| self.candidates(node, &lists[node as usize], walk))
-                })
+                .map(|node| self.pool.with(|walk| self.candidates(node, &lists[node as usize], walk)))
                 .collect();
             let chosen: Vec<Vec<Near>> = candidates.par_iter().map(|near| self.choose(near, false)).collect();
             let mut offered: Vec<Vec<Near>> = vec![Vec::new(); n];
@@ -363,9 +333,7 @@ impl QuantizedGraph {
         let numbers: Vec<u64> = (0..n as u64).collect();
         let links = Hnsw::new(vectors.dim(), Metric::SquaredL2, config).and_then(|mut graph| {
             graph.add(&numbers, vectors)?;
-            Ok((0..n as u32)
-                .map(|node| graph.links_of(node, 0).unwrap_or_default().to_vec())
-                .collect())
+            Ok((0..n as u32).map(|node| graph.links_of(node, 0).unwrap_or_default().to_vec()).collect())
         });
         // The graph refuses nothing that this index has accepted; without it the rounds start from a ring.
         links.unwrap_or_else(|_| (0..n as u32).map(|node| vec![(node + 1) % n as u32]).collect())
@@ -380,9 +348,7 @@ impl QuantizedGraph {
         self.walk(self.vector(node), ef, ef, keep, walk);
         let seen = walk.found.found().map(Near::node).chain(links.iter().copied());
         let others = seen.filter(|&other| other != node && live(other));
-        let mut near: Vec<Near> = others
-            .map(|other| Near::new(self.between(node, other), other))
-            .collect();
+        let mut near: Vec<Near> = others.map(|other| Near::new(self.between(node, other), other)).collect();
         near.sort_unstable();
         near.dedup();
         near.truncate(CANDIDATES.max(self.config.degree));
@@ -475,8 +441,7 @@ impl QuantizedGraph {
         self.removed.push(false);
         self.node_of.insert(id, node);
         if self.metric == Metric::Dot {
-            self.lengthening
-                .push((self.length - dot(vector, vector)).max(0.0).sqrt());
+            self.lengthening.push((self.length - dot(vector, vector)).max(0.0).sqrt());
         }
         self.append_row(vector);
         let Some(_) = self.entry else {
@@ -489,10 +454,7 @@ impl QuantizedGraph {
         self.set_links(node, &links.iter().map(|near| near.node()).collect::<Vec<_>>());
         for (rank, link) in links.iter().enumerate() {
             let other = link.node();
-            let mut theirs: Vec<Near> = self
-                .links_of(other)
-                .map(|to| Near::new(self.between(other, to), to))
-                .collect();
+            let mut theirs: Vec<Near> = self.links_of(other).map(|to| Near::new(self.between(other, to), to)).collect();
             let offer = Near::new(link.distance(), node);
             theirs.push(offer);
             theirs.sort_unstable();
@@ -523,10 +485,7 @@ impl QuantizedGraph {
         if self.metric == Metric::Dot {
             let squares: Vec<f32> = vectors.iter_rows().map(|row| dot(row, row)).collect();
             self.length = squares.iter().fold(0.0, |longest: f32, &square| longest.max(square));
-            self.lengthening = squares
-                .iter()
-                .map(|square| (self.length - square).max(0.0).sqrt())
-                .collect();
+            self.lengthening = squares.iter().map(|square| (self.length - square).max(0.0).sqrt()).collect();
         }
     }
 
@@ -540,9 +499,7 @@ impl QuantizedGraph {
         }
         let mean: Vec<f32> = sums.iter().map(|sum| (sum / vectors.rows() as f64) as f32).collect();
         let all = vectors.iter_rows().enumerate();
-        let nearest = all
-            .map(|(node, row)| Near::new(squared_l2(row, &mean), node as u32))
-            .min();
+        let nearest = all.map(|(node, row)| Near::new(squared_l2(row, &mean), node as u32)).min();
         nearest.map_or(0, Near::node)
     }
 
@@ -590,9 +547,7 @@ impl QuantizedGraph {
     fn links_of(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
         let (_, blocks) = self.row(node).split_at(self.lines());
         let numbers = blocks.as_chunks::<{ 3 * BLOCK }>().0.iter();
-        numbers
-            .flat_map(|block| block[2 * BLOCK..].iter().map(|bits| bits.to_bits()))
-            .filter(move |&to| to != node)
+        numbers.flat_map(|block| block[2 * BLOCK..].iter().map(|bits| bits.to_bits())).filter(move |&to| to != node)
     }
 
     fn append_rows(&mut self, vectors: &Matrix) {
@@ -632,13 +587,10 @@ impl QuantizedGraph {
         let padded = self.rotation.padded();
         let mut rotated = Buffer::new();
         rotated.resize(nodes.len() * padded, 0.0);
-        rotated
-            .par_chunks_mut(padded)
-            .zip(nodes)
-            .for_each_init(Vec::new, |row, (to, node)| {
-                self.rotated(node as u32, row);
-                to.copy_from_slice(row);
-            });
+        rotated.par_chunks_mut(padded).zip(nodes).for_each_init(Vec::new, |row, (to, node)| {
+            self.rotated(node as u32, row);
+            to.copy_from_slice(row);
+        });
         rotated
     }
 
@@ -647,10 +599,7 @@ impl QuantizedGraph {
         let (row_len, lines, code_bytes) = (self.row_len(), self.lines(), self.code_bytes());
         let padded = self.rotation.padded();
         let vector = |node: u32| &rotated[node as usize * padded..(node as usize + 1) * padded];
-        let rows = self
-            .rows
-            .par_chunks_mut(row_len)
-            .zip(self.codes.par_chunks_mut(code_bytes));
+        let rows = self.rows.par_chunks_mut(row_len).zip(self.codes.par_chunks_mut(code_bytes));
         rows.zip(lists).enumerate().for_each(|(node, ((row, codes), links))| {
             write_row(node as u32, &mut row[lines..], codes, links, vector);
         });
@@ -705,9 +654,7 @@ impl QuantizedGraph {
 
     /// Ids and vectors of the live nodes.
     fn live(&self) -> (Vec<u64>, Matrix) {
-        let live: Vec<u32> = (0..self.ids.len() as u32)
-            .filter(|&node| !self.removed[node as usize])
-            .collect();
+        let live: Vec<u32> = (0..self.ids.len() as u32).filter(|&node| !self.removed[node as usize]).collect();
         let mut vectors = Matrix::zeros(live.len(), self.dim);
         for (row, &node) in live.iter().enumerate() {
             vectors.row_mut(row).copy_from_slice(self.vector(node));
@@ -737,11 +684,8 @@ fn spread(from: u32, met_from: &mut [u32], lists: &[Vec<u32>]) {
 /// Writes links, their numbers and their codes into what follows the vector in a row; places left over stay infinitely far.
 fn write_row<'a>(node: u32, numbers: &mut [f32], codes: &mut [u8], links: &[u32], vector: impl Fn(u32) -> &'a [f32]) {
     let centre = vector(node);
-    let blocks = numbers
-        .as_chunks_mut::<{ 3 * BLOCK }>()
-        .0
-        .iter_mut()
-        .zip(codes.chunks_exact_mut(block_bytes(centre.len())));
+    let blocks =
+        numbers.as_chunks_mut::<{ 3 * BLOCK }>().0.iter_mut().zip(codes.chunks_exact_mut(block_bytes(centre.len())));
     for (block, (numbers, codes)) in blocks.enumerate() {
         for place in 0..BLOCK {
             let link = links.get(block * BLOCK + place).copied();
@@ -895,20 +839,13 @@ mod tests {
     use super::*;
     use crate::{FlatIndex, recall};
 
-    const SMALL: QuantizedGraphConfig = QuantizedGraphConfig {
-        degree: 32,
-        ef_construction: 100,
-        rounds: 1,
-        ef: 80,
-        seed: 42,
-    };
+    const SMALL: QuantizedGraphConfig =
+        QuantizedGraphConfig { degree: 32, ef_construction: 100, rounds: 1, ef: 80, seed: 42 };
 
     /// Points near a random plane of eight dimensions.
     fn plane(rows: usize, dim: usize, seed: u64) -> Matrix {
         let mut world = SplitMix64::new(1);
-        let axes: Vec<Vec<f64>> = (0..8)
-            .map(|_| (0..dim).map(|_| world.normal() / 3.0).collect())
-            .collect();
+        let axes: Vec<Vec<f64>> = (0..8).map(|_| (0..dim).map(|_| world.normal() / 3.0).collect()).collect();
         let mut rng = SplitMix64::stream(7, seed);
         let mut values = Vec::with_capacity(rows * dim);
         for _ in 0..rows {
@@ -952,18 +889,11 @@ mod tests {
                 let exact = flat.search(query, 3_000).unwrap();
                 let hits = graph.search(query, 10).unwrap();
                 assert!(hits.iter().all(|hit| exact.contains(hit)), "scores are exact");
-                assert!(
-                    hits.windows(2)
-                        .all(|pair| metric.best_first(&pair[0], &pair[1]).is_lt()),
-                    "sorted and unique"
-                );
+                assert!(hits.windows(2).all(|pair| metric.best_first(&pair[0], &pair[1]).is_lt()), "sorted and unique");
                 assert_eq!(graph.search(query, 3_000).unwrap(), exact, "k = n is exact");
             }
             let (_, cost) = graph.search_counted(queries.row(0), 10, 80, None).unwrap();
-            assert!(
-                cost.distance_evaluations <= 85 && cost.codes_scanned >= 32 * 20,
-                "{cost:?}"
-            );
+            assert!(cost.distance_evaluations <= 85 && cost.codes_scanned >= 32 * 20, "{cost:?}");
         }
     }
 
@@ -976,12 +906,7 @@ mod tests {
         };
         let (one, four) = (built(1), built(4));
         assert!(one.codes[..] == four.codes[..]);
-        assert!(
-            one.rows
-                .iter()
-                .zip(&four.rows[..])
-                .all(|(a, b)| a.to_bits() == b.to_bits())
-        );
+        assert!(one.rows.iter().zip(&four.rows[..]).all(|(a, b)| a.to_bits() == b.to_bits()));
         let batch = one.search_batch(&queries, 10).unwrap();
         for (query, hits) in queries.iter_rows().zip(&batch) {
             assert_eq!(&four.search(query, 10).unwrap(), hits);
@@ -995,17 +920,11 @@ mod tests {
         for metric in [Metric::SquaredL2, Metric::Dot] {
             let (mut graph, mut flat) = both(metric, &vectors.select(&(0..4_000).collect::<Vec<_>>()), SMALL);
             let gone: Vec<u64> = (0..2_000).map(|i| 6 * i + 5).collect();
-            assert_eq!(
-                (graph.remove(&gone).unwrap(), flat.remove(&gone).unwrap()),
-                (2_000, 2_000)
-            );
+            assert_eq!((graph.remove(&gone).unwrap(), flat.remove(&gone).unwrap()), (2_000, 2_000));
             let moved: Vec<u64> = (0..600).map(|i| 6 * i + 8).collect();
             for (chunk, rows) in moved.chunks(200).zip([4_000..4_200, 4_200..4_400, 4_400..4_600]) {
                 let to = vectors.select(&rows.collect::<Vec<_>>());
-                assert_eq!(
-                    (graph.upsert(chunk, &to).unwrap(), flat.upsert(chunk, &to).unwrap()),
-                    (200, 200)
-                );
+                assert_eq!((graph.upsert(chunk, &to).unwrap(), flat.upsert(chunk, &to).unwrap()), (200, 200));
             }
             let path = dir.path().join("graph");
             graph.save(&path).unwrap();
@@ -1024,10 +943,7 @@ mod tests {
             let (changed, floor) = (recall_of(&graph, &flat, &queries), 0.9);
             graph.rebuild();
             let fresh = recall_of(&graph, &flat, &queries);
-            assert!(
-                changed >= fresh - 0.01 && changed >= floor,
-                "{changed} after changes, {fresh} built anew"
-            );
+            assert!(changed >= fresh - 0.01 && changed >= floor, "{changed} after changes, {fresh} built anew");
         }
     }
 
@@ -1045,11 +961,7 @@ mod tests {
             }
             assert!(found.iter().flatten().all(|hit| keep(hit.id)));
             assert!(found.iter().all(|hits| hits.len() == 10));
-            assert!(
-                recall(&found, &truth) >= 0.97,
-                "1/{divisor}: {}",
-                recall(&found, &truth)
-            );
+            assert!(recall(&found, &truth) >= 0.97, "1/{divisor}: {}", recall(&found, &truth));
         }
         assert_eq!(graph.search_where(queries.row(0), 5, &|_| false).unwrap(), []);
     }
@@ -1060,9 +972,7 @@ mod tests {
             let mut graph = QuantizedGraph::new(3, metric, SMALL).unwrap();
             assert_eq!(graph.search(&[1.0, 0.0, 0.0], 3).unwrap(), []);
             for id in 0..10 {
-                graph
-                    .add(&[id], &Matrix::from_rows(&[[id as f32, 1.0, 0.0]]).unwrap())
-                    .unwrap();
+                graph.add(&[id], &Matrix::from_rows(&[[id as f32, 1.0, 0.0]]).unwrap()).unwrap();
                 assert_eq!(graph.search(&[1.0, 0.0, 0.0], 20).unwrap().len(), id as usize + 1);
                 assert!(graph.search(&[1.0, 0.0, 0.0], 1).unwrap().len() == 1);
             }
@@ -1084,24 +994,15 @@ mod tests {
             QuantizedGraphConfig { degree: 0, ..SMALL },
             QuantizedGraphConfig { ef: 0, ..SMALL },
             QuantizedGraphConfig { rounds: 17, ..SMALL },
-            QuantizedGraphConfig {
-                ef_construction: 0,
-                ..SMALL
-            },
+            QuantizedGraphConfig { ef_construction: 0, ..SMALL },
         ] {
             assert!(QuantizedGraph::new(4, Metric::Dot, config).is_err());
         }
         let (mut graph, _) = both(Metric::Cosine, &plane(100, 4, 9), SMALL);
         let nan = Matrix::from_rows(&[[f32::NAN; 4]]).unwrap();
         assert!(matches!(graph.add(&[1], &nan), Err(AnnError::NotFinite { row: 0, .. })));
-        assert!(matches!(
-            graph.add(&[5], &Matrix::zeros(1, 4)),
-            Err(AnnError::DuplicateId(5))
-        ));
-        assert!(matches!(
-            graph.search(&[1.0], 1),
-            Err(AnnError::Dimension { expected: 4, got: 1 })
-        ));
+        assert!(matches!(graph.add(&[5], &Matrix::zeros(1, 4)), Err(AnnError::DuplicateId(5))));
+        assert!(matches!(graph.search(&[1.0], 1), Err(AnnError::Dimension { expected: 4, got: 1 })));
         assert!(graph.set_ef(0).is_err());
         assert_eq!(graph.len(), 100);
         let dir = tempfile::tempdir().unwrap();

@@ -40,11 +40,8 @@ pub fn jump_hash(mut key: u64, buckets: u32) -> u32 {
 
 /// Merges lists that are each best first into the `k` best of all, ties by lower id, in `O(k log lists)`.
 pub fn merge_hits<L: AsRef<[Hit]>>(metric: Metric, lists: &[L], k: usize) -> Vec<Hit> {
-    let mut heads: BinaryHeap<Head> = lists
-        .iter()
-        .enumerate()
-        .filter_map(|(list, hits)| Head::new(metric, list, 0, hits.as_ref()))
-        .collect();
+    let mut heads: BinaryHeap<Head> =
+        lists.iter().enumerate().filter_map(|(list, hits)| Head::new(metric, list, 0, hits.as_ref())).collect();
     let mut merged = Vec::new();
     while merged.len() < k
         && let Some(head) = heads.pop()
@@ -147,28 +144,15 @@ impl ShardedBuilder {
     pub fn build(self, dim: usize, metric: Metric) -> Result<ShardedIndex, AnnError> {
         for (name, got) in [("shards", self.shards), ("replicas", self.replicas)] {
             if got == 0 || got > 1 << 20 {
-                return Err(AnnError::Parameter {
-                    name,
-                    got: got.to_string(),
-                    expected: "1 to 1,048,576",
-                });
+                return Err(AnnError::Parameter { name, got: got.to_string(), expected: "1 to 1,048,576" });
             }
         }
         let empty = match self.inner {
             IndexKind::Flat => Inner::Flat(FlatIndex::new(dim, metric)?),
             IndexKind::Hnsw(config) => Inner::Hnsw(Box::new(Hnsw::new(dim, metric, config)?)),
         };
-        let shard = Shard {
-            contents: empty,
-            version: 0,
-            replicas: vec![Replica::Live; self.replicas],
-        };
-        Ok(ShardedIndex {
-            settings: self,
-            dim,
-            metric,
-            shards: vec![shard; self.shards],
-        })
+        let shard = Shard { contents: empty, version: 0, replicas: vec![Replica::Live; self.replicas] };
+        Ok(ShardedIndex { settings: self, dim, metric, shards: vec![shard; self.shards] })
     }
 }
 
@@ -267,12 +251,7 @@ pub struct ShardedIndex {
 impl ShardedIndex {
     /// One flat shard with one replica, to be changed.
     pub fn builder() -> ShardedBuilder {
-        ShardedBuilder {
-            shards: 1,
-            replicas: 1,
-            inner: IndexKind::Flat,
-            on_missing: OnMissing::Error,
-        }
+        ShardedBuilder { shards: 1, replicas: 1, inner: IndexKind::Flat, on_missing: OnMissing::Error }
     }
 
     /// The shard that `id` belongs to.
@@ -315,17 +294,11 @@ impl ShardedIndex {
     }
 
     fn shard_mut(&mut self, shard: usize, replica: usize) -> Result<&mut Shard, AnnError> {
-        let refuse = |name, got: usize, expected| AnnError::Parameter {
-            name,
-            got: got.to_string(),
-            expected,
-        };
+        let refuse = |name, got: usize, expected| AnnError::Parameter { name, got: got.to_string(), expected };
         if replica >= self.settings.replicas {
             return Err(refuse("replica", replica, "below the number of replicas"));
         }
-        self.shards
-            .get_mut(shard)
-            .ok_or_else(|| refuse("shard", shard, "below the number of shards"))
+        self.shards.get_mut(shard).ok_or_else(|| refuse("shard", shard, "below the number of shards"))
     }
 
     /// [`VectorIndex::search_where`], and what share of the vectors the answer was chosen from.
@@ -336,18 +309,12 @@ impl ShardedIndex {
         keep: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Covered, AnnError> {
         let live = self.answering()?;
-        let lists = live
-            .par_iter()
-            .map(|shard| shard.index().search_where(query, k, keep))
-            .collect::<Result<Vec<_>, _>>()?;
+        let lists =
+            live.par_iter().map(|shard| shard.index().search_where(query, k, keep)).collect::<Result<Vec<_>, _>>()?;
         let answered: usize = live.iter().map(|shard| shard.index().len()).sum();
         Ok(Covered {
             hits: merge_hits(self.metric, &lists, k),
-            coverage: if self.is_empty() {
-                1.0
-            } else {
-                answered as f64 / self.len() as f64
-            },
+            coverage: if self.is_empty() { 1.0 } else { answered as f64 / self.len() as f64 },
             shards: lists.len(),
         })
     }
@@ -405,16 +372,12 @@ impl VectorIndex for ShardedIndex {
         check_new_ids(ids, |id| self.contains(id))?;
         self.check_live(ids.iter().map(|&id| self.shard_of(id)))?;
         let placed = self.placed(ids);
-        self.shards
-            .par_iter_mut()
-            .zip(placed)
-            .filter(|(_, rows)| !rows.is_empty())
-            .try_for_each(|(shard, rows)| {
-                let ids: Vec<u64> = rows.iter().map(|&row| ids[row]).collect();
-                shard.contents.index_mut().add(&ids, &vectors.select(&rows))?;
-                shard.version += 1;
-                Ok(())
-            })
+        self.shards.par_iter_mut().zip(placed).filter(|(_, rows)| !rows.is_empty()).try_for_each(|(shard, rows)| {
+            let ids: Vec<u64> = rows.iter().map(|&row| ids[row]).collect();
+            shard.contents.index_mut().add(&ids, &vectors.select(&rows))?;
+            shard.version += 1;
+            Ok(())
+        })
     }
 
     /// Refused as a whole when a shard that one of the ids belongs to is down.
@@ -459,17 +422,10 @@ impl VectorIndex for ShardedIndex {
     /// place, so that a crash leaves one of both whole.
     fn save(&self, path: &Path) -> Result<(), AnnError> {
         self.check_live(0..self.shards.len())?;
-        let io = |source| AnnError::Io {
-            path: path.to_path_buf(),
-            source,
-        };
+        let io = |source| AnnError::Io { path: path.to_path_buf(), source };
         std::fs::create_dir_all(path).map_err(io)?;
         let manifest = path.join(MANIFEST);
-        let old = if manifest.exists() {
-            Some(Manifest::load(&manifest)?)
-        } else {
-            None
-        };
+        let old = if manifest.exists() { Some(Manifest::load(&manifest)?) } else { None };
         let new = Manifest {
             generation: old.as_ref().map_or(0, |old| old.generation + 1),
             settings: self.settings,
@@ -553,11 +509,7 @@ impl Manifest {
         let settings = ShardedBuilder {
             shards: file.u32()? as usize,
             replicas: file.u32()? as usize,
-            on_missing: if file.u8()? == 0 {
-                OnMissing::Error
-            } else {
-                OnMissing::Partial
-            },
+            on_missing: if file.u8()? == 0 { OnMissing::Error } else { OnMissing::Partial },
             inner: match file.u8()? {
                 0 => IndexKind::Flat,
                 1 => IndexKind::Hnsw(HnswConfig {
@@ -572,12 +524,7 @@ impl Manifest {
             },
         };
         file.finish()?;
-        Ok(Self {
-            generation,
-            settings,
-            dim,
-            metric,
-        })
+        Ok(Self { generation, settings, dim, metric })
     }
 }
 
@@ -594,23 +541,15 @@ mod tests {
     }
 
     fn sharded(inner: IndexKind, on_missing: OnMissing, vectors: &Matrix) -> ShardedIndex {
-        let builder = ShardedIndex::builder()
-            .shards(8)
-            .replicas(3)
-            .inner(inner)
-            .on_missing(on_missing);
+        let builder = ShardedIndex::builder().shards(8).replicas(3).inner(inner).on_missing(on_missing);
         let mut index = builder.build(vectors.dim(), Metric::SquaredL2).unwrap();
-        index
-            .add(&(0..vectors.rows() as u64).collect::<Vec<_>>(), vectors)
-            .unwrap();
+        index.add(&(0..vectors.rows() as u64).collect::<Vec<_>>(), vectors).unwrap();
         index
     }
 
     fn flat(vectors: &Matrix) -> FlatIndex {
         let mut index = FlatIndex::new(vectors.dim(), Metric::SquaredL2).unwrap();
-        index
-            .add(&(0..vectors.rows() as u64).collect::<Vec<_>>(), vectors)
-            .unwrap();
+        index.add(&(0..vectors.rows() as u64).collect::<Vec<_>>(), vectors).unwrap();
         index
     }
 
@@ -618,10 +557,7 @@ mod tests {
     fn flat_shards_answer_as_one_flat_index() {
         let (vectors, queries) = (random(2_000, 12, 1), random(40, 12, 2));
         let index = sharded(IndexKind::Flat, OnMissing::Error, &vectors);
-        assert_eq!(
-            index.search_batch(&queries, 10).unwrap(),
-            flat(&vectors).search_batch(&queries, 10).unwrap()
-        );
+        assert_eq!(index.search_batch(&queries, 10).unwrap(), flat(&vectors).search_batch(&queries, 10).unwrap());
         for (query, batched) in queries.iter_rows().zip(index.search_batch(&queries, 10).unwrap()) {
             assert_eq!(index.search(query, 10).unwrap(), batched);
         }
@@ -637,19 +573,11 @@ mod tests {
             let (before, after) = (jump_hash(id, 8), jump_hash(id, 9));
             assert!(after == before || after == 8);
         }
-        assert!(
-            counts.iter().all(|&count| (2_250..=2_750).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (2_250..=2_750).contains(&count)), "{counts:?}");
         assert_eq!(jump_hash(123, 0), 0);
         // Values of the paper's C++ function.
         assert_eq!(
-            (
-                jump_hash(1, 1),
-                jump_hash(42, 57),
-                jump_hash(0xDEAD_10CC, 1),
-                jump_hash(256, 1024)
-            ),
+            (jump_hash(1, 1), jump_hash(42, 57), jump_hash(0xDEAD_10CC, 1), jump_hash(256, 1024)),
             (0, 43, 0, 520)
         );
     }
@@ -684,10 +612,7 @@ mod tests {
         for index in [&mut strict, &mut lenient] {
             (0..3).for_each(|replica| index.fail(2, replica).unwrap());
         }
-        assert!(matches!(
-            strict.search(queries.row(0), 5),
-            Err(AnnError::ShardUnavailable(2))
-        ));
+        assert!(matches!(strict.search(queries.row(0), 5), Err(AnnError::ShardUnavailable(2))));
         let answer = lenient.search_covered(queries.row(0), 5, &|_| true).unwrap();
         let lost = lenient.shard_lens()[2];
         assert_eq!(answer.coverage, (1_000 - lost) as f64 / 1_000.0);
@@ -697,10 +622,7 @@ mod tests {
         assert!(answer.hits.iter().all(|hit| lenient.shard_of(hit.id) != 2));
         let orphan = (1_000..2_000).find(|&id| lenient.shard_of(id) == 2).unwrap();
         let other = (1_000..2_000).find(|&id| lenient.shard_of(id) != 2).unwrap();
-        assert!(matches!(
-            lenient.add(&[other, orphan], &random(2, 6, 7)),
-            Err(AnnError::ShardUnavailable(2))
-        ));
+        assert!(matches!(lenient.add(&[other, orphan], &random(2, 6, 7)), Err(AnnError::ShardUnavailable(2))));
         assert_eq!(lenient.len(), 1_000, "a refused call adds nothing anywhere");
         assert!(lenient.remove(&[orphan]).is_err());
         assert!(lenient.save(Path::new("never-written")).is_err());
@@ -716,18 +638,11 @@ mod tests {
         index.fail(0, 0).unwrap();
         index.add(&[1], &Matrix::from_rows(&[[1.0]]).unwrap()).unwrap();
         index.fail(0, 1).unwrap();
-        assert!(matches!(
-            index.recover(0, 0),
-            Err(AnnError::StaleReplica { shard: 0, replica: 0 })
-        ));
+        assert!(matches!(index.recover(0, 0), Err(AnnError::StaleReplica { shard: 0, replica: 0 })));
         index.recover(0, 1).unwrap();
         index.recover(0, 0).unwrap();
         index.fail(0, 1).unwrap();
-        assert_eq!(
-            index.search(&[0.0], 1).unwrap()[0].id,
-            1,
-            "the recovered replica has the write it missed"
-        );
+        assert_eq!(index.search(&[0.0], 1).unwrap()[0].id, 1, "the recovered replica has the write it missed");
     }
 
     #[test]
@@ -742,25 +657,16 @@ mod tests {
             index.remove(&[1, 2, 3]).unwrap();
             index.save(&path).unwrap();
             let loaded = ShardedIndex::load(&path).unwrap();
-            assert_eq!(
-                loaded.search_batch(&queries, 7).unwrap(),
-                index.search_batch(&queries, 7).unwrap()
-            );
+            assert_eq!(loaded.search_batch(&queries, 7).unwrap(), index.search_batch(&queries, 7).unwrap());
             assert_eq!((loaded.len(), loaded.shard_lens()), (297, index.shard_lens()));
             let files: Vec<_> = std::fs::read_dir(&path).unwrap().map(|f| f.unwrap().path()).collect();
             assert_eq!(files.len(), 9, "the files of the first save are gone");
-            let shard = files
-                .iter()
-                .find(|f| f.to_string_lossy().contains("shard-0005"))
-                .unwrap();
+            let shard = files.iter().find(|f| f.to_string_lossy().contains("shard-0005")).unwrap();
             let mut bytes = std::fs::read(shard).unwrap();
             bytes[100] ^= 1;
             std::fs::write(shard, &bytes).unwrap();
             let message = ShardedIndex::load(&path).unwrap_err().to_string();
-            assert!(
-                message.contains("shard-0005") && message.contains("altered"),
-                "{message}"
-            );
+            assert!(message.contains("shard-0005") && message.contains("altered"), "{message}");
             std::fs::remove_file(shard).unwrap();
             assert!(matches!(ShardedIndex::load(&path), Err(AnnError::Io { .. })));
             std::fs::remove_dir_all(&path).unwrap();

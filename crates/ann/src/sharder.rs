@@ -87,16 +87,9 @@ impl Learned {
     /// Learns `shards` centres from a sample; a query asks `probes >= 1` shards, all when there are fewer.
     pub fn train(sample: &Matrix, shards: usize, probes: usize, seed: u64) -> Result<Self, AnnError> {
         check("probes", probes, 1, "at least 1")?;
-        let settings = KMeans {
-            max_iter: 20,
-            seed,
-            ..KMeans::new(shards)
-        };
+        let settings = KMeans { max_iter: 20, seed, ..KMeans::new(shards) };
         let Clustering { centroids, .. } = settings.fit(sample)?;
-        Ok(Self {
-            centres: centroids,
-            probes,
-        })
+        Ok(Self { centres: centroids, probes })
     }
 
     /// The same shards with another number of probes.
@@ -120,16 +113,9 @@ impl Learned {
 
     fn nearest(&self, vector: &[f32], count: usize) -> Result<Vec<usize>, AnnError> {
         if vector.len() != self.centres.dim() {
-            return Err(AnnError::Dimension {
-                expected: self.centres.dim(),
-                got: vector.len(),
-            });
+            return Err(AnnError::Dimension { expected: self.centres.dim(), got: vector.len() });
         }
-        let scores: Vec<f32> = self
-            .centres
-            .iter_rows()
-            .map(|centre| -squared_l2(vector, centre))
-            .collect();
+        let scores: Vec<f32> = self.centres.iter_rows().map(|centre| -squared_l2(vector, centre)).collect();
         Ok(top_k(&scores, count).iter().map(|centre| centre.id).collect())
     }
 }
@@ -158,9 +144,7 @@ impl Geo {
     /// `regions >= 1` regions, all up.
     pub fn new(regions: usize) -> Result<Self, AnnError> {
         check("regions", regions, 1, "at least 1")?;
-        Ok(Self {
-            up: vec![true; regions],
-        })
+        Ok(Self { up: vec![true; regions] })
     }
 
     /// Takes a region down.
@@ -171,11 +155,7 @@ impl Geo {
     }
 
     fn check(&self, region: usize) -> Result<(), AnnError> {
-        if region < self.up.len() {
-            Ok(())
-        } else {
-            Err(refuse("region", region, "below the number of regions"))
-        }
+        if region < self.up.len() { Ok(()) } else { Err(refuse("region", region, "below the number of regions")) }
     }
 }
 
@@ -192,9 +172,7 @@ impl Sharder for Geo {
     fn route(&self, _query: &[f32], region: usize) -> Result<Vec<usize>, AnnError> {
         self.check(region)?;
         let regions = self.up.len();
-        let serving = (0..regions)
-            .map(|step| (region + step) % regions)
-            .find(|&at| self.up[at]);
+        let serving = (0..regions).map(|step| (region + step) % regions).find(|&at| self.up[at]);
         serving.map(|at| vec![at]).ok_or(AnnError::ShardUnavailable(region))
     }
 }
@@ -277,19 +255,11 @@ impl<S: Sharder> RoutedShards<S> {
         }
         let placed: Vec<usize> = (0..ids.len())
             .into_par_iter()
-            .map(|row| {
-                sharder.assign(Item {
-                    id: ids[row],
-                    vector: vectors.row(row),
-                    region: regions[row],
-                })
-            })
+            .map(|row| sharder.assign(Item { id: ids[row], vector: vectors.row(row), region: regions[row] }))
             .collect::<Result<_, AnnError>>()?;
         let mut rows = vec![Vec::new(); sharder.shards()];
         for (row, shard) in placed.into_iter().enumerate() {
-            rows.get_mut(shard)
-                .ok_or_else(|| refuse("shard", shard, "below the number of shards"))?
-                .push(row);
+            rows.get_mut(shard).ok_or_else(|| refuse("shard", shard, "below the number of shards"))?.push(row);
         }
         let shards = rows
             .into_par_iter()
@@ -300,12 +270,7 @@ impl<S: Sharder> RoutedShards<S> {
                 Ok(shard)
             })
             .collect::<Result<_, AnnError>>()?;
-        Ok(Self {
-            sharder,
-            metric,
-            dim: vectors.dim(),
-            shards,
-        })
+        Ok(Self { sharder, metric, dim: vectors.dim(), shards })
     }
 
     /// The rule.
@@ -341,18 +306,11 @@ impl<S: Sharder> RoutedShards<S> {
         let mut lists = Vec::with_capacity(asked.len());
         let mut compared = 0;
         for &shard in &asked {
-            let shard = self
-                .shards
-                .get(shard)
-                .ok_or_else(|| refuse("shard", shard, "below the number of shards"))?;
+            let shard = self.shards.get(shard).ok_or_else(|| refuse("shard", shard, "below the number of shards"))?;
             compared += shard.len();
             lists.push(shard.search(query, k)?);
         }
-        Ok(Routed {
-            hits: merge_hits(self.metric, &lists, k),
-            shards: asked,
-            compared,
-        })
+        Ok(Routed { hits: merge_hits(self.metric, &lists, k), shards: asked, compared })
     }
 }
 
@@ -366,19 +324,11 @@ pub fn skew(loads: &[usize]) -> f64 {
 }
 
 fn check(name: &'static str, got: usize, least: usize, expected: &'static str) -> Result<(), AnnError> {
-    if got >= least {
-        Ok(())
-    } else {
-        Err(refuse(name, got, expected))
-    }
+    if got >= least { Ok(()) } else { Err(refuse(name, got, expected)) }
 }
 
 fn refuse(name: &'static str, got: usize, expected: &'static str) -> AnnError {
-    AnnError::Parameter {
-        name,
-        got: got.to_string(),
-        expected,
-    }
+    AnnError::Parameter { name, got: got.to_string(), expected }
 }
 
 #[cfg(test)]
@@ -397,12 +347,7 @@ mod tests {
             Matrix::from_vec(rows, 2, values).unwrap()
         };
         let vectors = draw(600);
-        (
-            (0..600).map(|i| 5 * i + 1).collect(),
-            vectors,
-            (0..600).map(|i| i % 3).collect(),
-            draw(30),
-        )
+        ((0..600).map(|i| 5 * i + 1).collect(), vectors, (0..600).map(|i| i % 3).collect(), draw(30))
     }
 
     fn flat(ids: &[u64], vectors: &Matrix) -> FlatIndex {
@@ -469,10 +414,7 @@ mod tests {
         assert!(answers(&shards, 1).hits.iter().all(|hit| region_of(hit.id) == 2));
         shards.sharder_mut().fail(2).unwrap();
         shards.sharder_mut().fail(0).unwrap();
-        assert!(matches!(
-            shards.search(queries.row(0), 1, 10),
-            Err(AnnError::ShardUnavailable(1))
-        ));
+        assert!(matches!(shards.search(queries.row(0), 1, 10), Err(AnnError::ShardUnavailable(1))));
     }
 
     #[test]
@@ -503,9 +445,7 @@ mod tests {
         assert!(RoutedShards::build(part, Metric::SquaredL2, &ids, &vectors, &[0]).is_err());
         let far = vec![3; 600];
         let geo = Geo::new(3).unwrap();
-        let error = RoutedShards::build(geo, Metric::SquaredL2, &ids, &vectors, &far)
-            .unwrap_err()
-            .to_string();
+        let error = RoutedShards::build(geo, Metric::SquaredL2, &ids, &vectors, &far).unwrap_err().to_string();
         assert!(error.contains("region is 3"), "{error}");
         assert_eq!((skew(&[]), skew(&[0, 0]), skew(&[3, 1])), (1.0, 1.0, 1.5));
     }

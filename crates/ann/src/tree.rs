@@ -38,13 +38,7 @@ pub struct TreeConfig {
 impl Default for TreeConfig {
     /// 27 children on 2 levels, a beam of 8, at most 20 iterations, seed 42.
     fn default() -> Self {
-        Self {
-            branching: 27,
-            levels: 2,
-            beam: 8,
-            max_iter: 20,
-            seed: 42,
-        }
+        Self { branching: 27, levels: 2, beam: 8, max_iter: 20, seed: 42 }
     }
 }
 
@@ -63,11 +57,7 @@ pub struct TreeCost {
 pub fn tree_cost(levels: &[usize]) -> TreeCost {
     let vectors: f64 = levels.iter().map(|&n| n as f64).product();
     let comparisons: f64 = levels.iter().map(|&n| n as f64).sum();
-    TreeCost {
-        vectors,
-        comparisons,
-        speed_up: vectors / comparisons,
-    }
+    TreeCost { vectors, comparisons, speed_up: vectors / comparisons }
 }
 
 /// An inner node: its children are `first_child ..` on the next level (nodes, or leaves below the last).
@@ -126,13 +116,8 @@ impl KMeansTree {
                     children[child].push(row);
                 }
                 // Equal rows can leave a child without any: such a child would have nothing to divide.
-                let kept: Vec<usize> = (0..children.len())
-                    .filter(|&child| !children[child].is_empty())
-                    .collect();
-                nodes.push(Node {
-                    centroids: fit.centroids.select(&kept),
-                    first_child: next.len() as u32,
-                });
+                let kept: Vec<usize> = (0..children.len()).filter(|&child| !children[child].is_empty()).collect();
+                nodes.push(Node { centroids: fit.centroids.select(&kept), first_child: next.len() as u32 });
                 next.extend(kept.into_iter().map(|child| std::mem::take(&mut children[child])));
             }
             levels.push(nodes);
@@ -174,11 +159,7 @@ impl KMeansTree {
 
     /// Bytes of vectors, ids and centroids, without the hash table from id to place.
     pub fn bytes(&self) -> usize {
-        let nodes = self
-            .levels
-            .iter()
-            .flatten()
-            .map(|node| size_of_val(node.centroids.as_slice()) + 4);
+        let nodes = self.levels.iter().flatten().map(|node| size_of_val(node.centroids.as_slice()) + 4);
         nodes.sum::<usize>() + self.leaves.bytes()
     }
 
@@ -200,8 +181,7 @@ impl KMeansTree {
         let mut best = BinaryHeap::new();
         for leaf in self.reach(query, beam, &mut stats) {
             let leaf = leaf as usize;
-            self.leaves
-                .scan(leaf, self.metric, query, k, keep, &mut best, &mut stats);
+            self.leaves.scan(leaf, self.metric, query, k, keep, &mut best, &mut stats);
         }
         Ok((sorted_hits(self.metric, best), stats))
     }
@@ -215,10 +195,7 @@ impl KMeansTree {
                 let node = &nodes[node as usize];
                 for (child, centroid) in (node.first_child..).zip(node.centroids.iter_rows()) {
                     // Cells are Euclidean whatever the metric; for unit vectors that is the order of the cosine.
-                    children.push(Candidate {
-                        distance: Metric::SquaredL2.distance(query, centroid),
-                        id: child,
-                    });
+                    children.push(Candidate { distance: Metric::SquaredL2.distance(query, centroid), id: child });
                 }
             }
             stats.full_distances(children.len(), self.dim);
@@ -340,13 +317,6 @@ impl VectorIndex for KMeansTree {
         }
         let leaves = VectorLists::read(&mut file, dim, expected)?;
         file.finish()?;
-        Ok(Self {
-            metric,
-            dim,
-            config,
-            levels,
-            leaves,
-            build_evaluations,
-        })
+        Ok(Self { metric, dim, config, levels, leaves, build_evaluations })
     }
 }

@@ -35,9 +35,7 @@ pub struct Versioned<T> {
 impl<T> Versioned<T> {
     /// Version 1.
     pub fn new(value: T) -> Self {
-        Self {
-            current: RwLock::new(Arc::new(Version { number: 1, value })),
-        }
+        Self { current: RwLock::new(Arc::new(Version { number: 1, value })) }
     }
 
     /// The version in force, for as long as the caller holds it.
@@ -63,9 +61,7 @@ pub struct Shared<I> {
 impl<I: VectorIndex> Shared<I> {
     /// Shares `index`.
     pub fn new(index: I) -> Self {
-        Self {
-            index: RwLock::new(index),
-        }
+        Self { index: RwLock::new(index) }
     }
 
     /// The index for reading; changes wait while it is held.

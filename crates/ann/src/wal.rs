@@ -92,20 +92,10 @@ impl Wal {
         lock(path, &file)?;
         let bytes = file.metadata().map_err(io)?.len();
         if bytes < RECORDS {
-            return Err(AnnError::Truncated {
-                path: path.to_path_buf(),
-                bytes,
-                expected: RECORDS,
-            });
+            return Err(AnnError::Truncated { path: path.to_path_buf(), bytes, expected: RECORDS });
         }
         let mut input = BufReader::with_capacity(1 << 16, file.try_clone().map_err(io)?);
-        let mut log = Self {
-            path: path.to_path_buf(),
-            file,
-            next: 0,
-            end: RECORDS,
-            pending: Vec::new(),
-        };
+        let mut log = Self { path: path.to_path_buf(), file, next: 0, end: RECORDS, pending: Vec::new() };
         let mut header = [0; RECORDS as usize];
         input.read_exact(&mut header).map_err(io)?;
         if header[..8] != *MAGIC {
@@ -126,10 +116,7 @@ impl Wal {
                 break;
             }
             if crc32fast::hash(&head[..12]) != u32_at(&head, 12) || u64_at(&head, 4) != log.next {
-                return Err(log.corrupt(format!(
-                    "the head of record {} at byte {} was altered",
-                    log.next, log.end
-                )));
+                return Err(log.corrupt(format!("the head of record {} at byte {} was altered", log.next, log.end)));
             }
             let length = u64::from(u32_at(&head, 0));
             let whole = HEAD as u64 + length + FOOT as u64;
@@ -146,10 +133,7 @@ impl Wal {
             log.next += 1;
             log.end += whole;
         }
-        let recovery = Recovery {
-            records: log.next - first,
-            torn_bytes: bytes - log.end,
-        };
+        let recovery = Recovery { records: log.next - first, torn_bytes: bytes - log.end };
         if recovery.torn_bytes > 0 {
             log.file.set_len(log.end).map_err(io)?;
             log.file.sync_all().map_err(io)?;
@@ -172,13 +156,7 @@ impl Wal {
         file.sync_all().map_err(io)?;
         std::fs::rename(&partial, path).map_err(io)?;
         sync_folder(path)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            next,
-            end: RECORDS,
-            pending: Vec::new(),
-        })
+        Ok(Self { path: path.to_path_buf(), file, next, end: RECORDS, pending: Vec::new() })
     }
 
     /// Adds a record and returns its sequence number. It is acknowledged by the next [`sync`](Self::sync), not before.
@@ -233,10 +211,7 @@ impl Wal {
     }
 
     fn corrupt(&self, reason: String) -> AnnError {
-        AnnError::Corrupt {
-            path: self.path.clone(),
-            reason,
-        }
+        AnnError::Corrupt { path: self.path.clone(), reason }
     }
 }
 
@@ -353,14 +328,7 @@ mod tests {
         let path = dir.path().join("log");
         let (mut log, _) = Wal::open(&path, |_, _| Ok(())).unwrap();
         assert!(matches!(Wal::open(&path, |_, _| Ok(())), Err(AnnError::Locked { .. })));
-        assert_eq!(
-            (
-                log.append(b"a").unwrap(),
-                log.append(b"b").unwrap(),
-                log.sync().unwrap()
-            ),
-            (0, 1, 2)
-        );
+        assert_eq!((log.append(b"a").unwrap(), log.append(b"b").unwrap(), log.sync().unwrap()), (0, 1, 2));
         log.append(b"never acknowledged").unwrap();
         drop(log);
         assert_eq!(read(&path).unwrap().1.records, 2);

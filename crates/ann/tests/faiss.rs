@@ -16,10 +16,7 @@ fn same(found: &[Hit], exact: &[Hit]) {
     let ids = |hits: &[Hit]| hits.iter().map(|hit| hit.id).collect::<Vec<_>>();
     assert_eq!(ids(found), ids(exact));
     for (found, exact) in found.iter().zip(exact) {
-        assert!(
-            (found.score - exact.score).abs() <= 1e-4 * exact.score.abs().max(1.0),
-            "{found:?} {exact:?}"
-        );
+        assert!((found.score - exact.score).abs() <= 1e-4 * exact.score.abs().max(1.0), "{found:?} {exact:?}");
     }
 }
 
@@ -30,25 +27,14 @@ fn flat_search_gives_the_ids_of_faiss() {
     for metric in [Metric::Dot, Metric::Cosine, Metric::SquaredL2] {
         let mut ours = FlatIndex::new(48, metric).expect("flat");
         let mut theirs = FaissIndex::new(48, metric, "Flat").expect("faiss");
-        ours.add(&ids[..1_500], &vectors.select(&(0..1_500).collect::<Vec<_>>()))
-            .expect("added");
-        theirs
-            .add(&ids[..1_500], &vectors.select(&(0..1_500).collect::<Vec<_>>()))
-            .expect("added");
+        ours.add(&ids[..1_500], &vectors.select(&(0..1_500).collect::<Vec<_>>())).expect("added");
+        theirs.add(&ids[..1_500], &vectors.select(&(0..1_500).collect::<Vec<_>>())).expect("added");
         let rest = vectors.select(&(1_400..2_000).collect::<Vec<_>>());
         assert_eq!(ours.upsert(&ids[1_400..], &rest).expect("changed"), 100);
         assert_eq!(theirs.upsert(&ids[1_400..], &rest).expect("changed"), 100);
-        assert_eq!(
-            (
-                ours.remove(&[1, 2, 4]).expect("gone"),
-                theirs.remove(&[1, 2, 4]).expect("gone")
-            ),
-            (2, 2)
-        );
-        let (a, b) = (
-            ours.search_batch(&queries, 10).expect("ours"),
-            theirs.search_batch(&queries, 10).expect("faiss"),
-        );
+        assert_eq!((ours.remove(&[1, 2, 4]).expect("gone"), theirs.remove(&[1, 2, 4]).expect("gone")), (2, 2));
+        let (a, b) =
+            (ours.search_batch(&queries, 10).expect("ours"), theirs.search_batch(&queries, 10).expect("faiss"));
         for ((query, a), b) in queries.iter_rows().zip(&a).zip(&b) {
             same(a, b);
             same(&theirs.search(query, 10).expect("found"), b);
@@ -107,28 +93,12 @@ fn it_is_saved_and_loaded_and_refuses_what_the_others_refuse() {
     index.set("nprobe", 8.0).expect("set");
     index.save(&path).expect("saved");
     let again = FaissIndex::load(&path).expect("loaded");
-    same(
-        &again.search(query.row(0), 9).expect("found"),
-        &index.search(query.row(0), 9).expect("found"),
-    );
-    assert!(matches!(
-        index.add(&[7], &vectors.select(&[0])),
-        Err(AnnError::DuplicateId(7))
-    ));
+    same(&again.search(query.row(0), 9).expect("found"), &index.search(query.row(0), 9).expect("found"));
+    assert!(matches!(index.add(&[7], &vectors.select(&[0])), Err(AnnError::DuplicateId(7))));
     assert!(matches!(index.search(&[0.0; 3], 1), Err(AnnError::Dimension { .. })));
-    assert!(matches!(
-        index.search(&[f32::NAN; 16], 1),
-        Err(AnnError::NotFinite { .. })
-    ));
-    let refused = FaissIndex::new(16, Metric::Dot, "Nonsense")
-        .expect_err("unknown")
-        .to_string();
+    assert!(matches!(index.search(&[f32::NAN; 16], 1), Err(AnnError::NotFinite { .. })));
+    let refused = FaissIndex::new(16, Metric::Dot, "Nonsense").expect_err("unknown").to_string();
     assert!(refused.contains("faiss") && refused.contains("Nonsense"), "{refused}");
     assert!(index.set("wingspan", 1.0).is_err());
-    assert!(
-        FlatIndex::load(&path)
-            .expect_err("another kind")
-            .to_string()
-            .contains("FAIS")
-    );
+    assert!(FlatIndex::load(&path).expect_err("another kind").to_string().contains("FAIS"));
 }

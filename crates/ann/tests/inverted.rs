@@ -29,51 +29,20 @@ fn exact(vectors: &Matrix, queries: &Matrix, metric: Metric, k: usize) -> Vec<Ve
 }
 
 fn small_ivf(lists: usize) -> IvfConfig {
-    IvfConfig {
-        lists,
-        nprobe: 3,
-        max_iter: 20,
-        tolerance: 0.0,
-        ..IvfConfig::default()
-    }
+    IvfConfig { lists, nprobe: 3, max_iter: 20, tolerance: 0.0, ..IvfConfig::default() }
 }
 
 fn pq_config(lists: usize, subspaces: usize, bits: usize) -> IvfPqConfig {
-    IvfPqConfig {
-        ivf: IvfConfig {
-            nprobe: 8,
-            ..small_ivf(lists)
-        },
-        subspaces,
-        bits,
-        ..IvfPqConfig::default()
-    }
+    IvfPqConfig { ivf: IvfConfig { nprobe: 8, ..small_ivf(lists) }, subspaces, bits, ..IvfPqConfig::default() }
 }
 
 /// Every kind of index of this file over the same vectors.
 fn all_kinds(vectors: &Matrix, metric: Metric) -> Vec<Box<dyn VectorIndex>> {
     let dim = vectors.dim();
-    let rerank = |bits, opq_iterations| IvfPqConfig {
-        rerank: 40,
-        opq_iterations,
-        ..pq_config(6, 2, bits)
-    };
-    let spherical = IvfConfig {
-        spherical: metric == Metric::Cosine,
-        init: Init::Stride,
-        ..small_ivf(6)
-    };
-    let tree = TreeConfig {
-        branching: 4,
-        levels: 2,
-        beam: 2,
-        ..TreeConfig::default()
-    };
-    let lsh = LshConfig {
-        tables: 6,
-        bits: 4,
-        seed: 3,
-    };
+    let rerank = |bits, opq_iterations| IvfPqConfig { rerank: 40, opq_iterations, ..pq_config(6, 2, bits) };
+    let spherical = IvfConfig { spherical: metric == Metric::Cosine, init: Init::Stride, ..small_ivf(6) };
+    let tree = TreeConfig { branching: 4, levels: 2, beam: 2, ..TreeConfig::default() };
+    let lsh = LshConfig { tables: 6, bits: 4, seed: 3 };
     let mut all: Vec<Box<dyn VectorIndex>> = vec![
         Box::new(FlatIndex::new(dim, metric).unwrap()),
         Box::new(IvfIndex::train(vectors, metric, spherical).unwrap()),
@@ -91,18 +60,11 @@ fn all_kinds(vectors: &Matrix, metric: Metric) -> Vec<Box<dyn VectorIndex>> {
 
 #[test]
 fn inverted_files_reach_the_recall_of_faiss() {
-    let (x, q) = (
-        manifold(42, 20_000, 32, 8, 0.02),
-        manifold_queries(42, 200, 32, 8, 0.02),
-    );
+    let (x, q) = (manifold(42, 20_000, 32, 8, 0.02), manifold_queries(42, 200, 32, 8, 0.02));
     let truth = exact(&x, &q, Metric::SquaredL2, 10);
     let golden = golden();
     let first: Vec<u64> = truth[0].iter().map(|hit| hit.id).collect();
-    assert_eq!(
-        serde_json::json!(first),
-        golden["manifold_exact_first"],
-        "the same vectors as in the script"
-    );
+    assert_eq!(serde_json::json!(first), golden["manifold_exact_first"], "the same vectors as in the script");
     let mut index = IvfIndex::train(&x, Metric::SquaredL2, small_ivf(128)).unwrap();
     index.add(&ids(20_000), &x).unwrap();
     assert_eq!(index.list_lens().iter().sum::<usize>(), 20_000);
@@ -112,28 +74,18 @@ fn inverted_files_reach_the_recall_of_faiss() {
         let want = row["recall_at_10"].as_f64().unwrap();
         assert!((got - want).abs() <= 0.06, "{row}: {got}");
     }
-    assert_eq!(
-        index.search_batch(&q, 10).unwrap(),
-        truth,
-        "all lists are exact, to the bit"
-    );
+    assert_eq!(index.search_batch(&q, 10).unwrap(), truth, "all lists are exact, to the bit");
 }
 
 #[test]
 fn product_codes_reach_the_recall_of_faiss_and_residuals_matter() {
-    let (x, q) = (
-        clusters(42, 20_000, 32, 64, 0.6),
-        clusters_queries(42, 300, 32, 64, 0.6),
-    );
+    let (x, q) = (clusters(42, 20_000, 32, 64, 0.6), clusters_queries(42, 300, 32, 64, 0.6));
     let truth = exact(&x, &q, Metric::SquaredL2, 10);
     let golden = golden();
     for (lists, subspaces) in [(64, 8), (128, 16)] {
         let mut at_eight = [0.0; 2];
         for by_residual in [true, false] {
-            let config = IvfPqConfig {
-                by_residual,
-                ..pq_config(lists, subspaces, 8)
-            };
+            let config = IvfPqConfig { by_residual, ..pq_config(lists, subspaces, 8) };
             let mut index = IvfPq::train(&x, Metric::SquaredL2, config).unwrap();
             index.add(&ids(20_000), &x).unwrap();
             let mut last = 0.0;
@@ -153,12 +105,7 @@ fn product_codes_reach_the_recall_of_faiss_and_residuals_matter() {
                 }
             }
         }
-        assert!(
-            at_eight[1] >= at_eight[0] + 0.05,
-            "residual {} raw {}",
-            at_eight[1],
-            at_eight[0]
-        );
+        assert!(at_eight[1] >= at_eight[0] + 0.05, "residual {} raw {}", at_eight[1], at_eight[0]);
     }
 }
 
@@ -167,11 +114,7 @@ fn all_lists_are_an_exhaustive_scan_of_the_codes_and_table_sums_are_distances_to
     let (x, q) = (clusters(7, 3_000, 16, 20, 0.6), clusters_queries(7, 20, 16, 20, 0.6));
     for metric in [Metric::SquaredL2, Metric::Dot, Metric::Cosine] {
         for (bits, opq_iterations, by_residual) in [(8, 0, true), (8, 0, false), (4, 0, true), (4, 2, true)] {
-            let config = IvfPqConfig {
-                opq_iterations,
-                by_residual,
-                ..pq_config(16, 4, bits)
-            };
+            let config = IvfPqConfig { opq_iterations, by_residual, ..pq_config(16, 4, bits) };
             let mut index = IvfPq::train(&x, metric, config).unwrap();
             index.add(&ids(3_000), &x).unwrap();
             index.set_nprobe(16).unwrap();
@@ -209,18 +152,13 @@ fn all_lists_are_an_exhaustive_scan_of_the_codes_and_table_sums_are_distances_to
 #[test]
 fn all_lists_equal_table_sums_of_every_code_to_the_bit_of_the_ranking() {
     let (x, q) = (clusters(9, 2_000, 8, 20, 0.6), clusters_queries(9, 30, 8, 20, 0.6));
-    let config = IvfPqConfig {
-        by_residual: false,
-        ..pq_config(16, 4, 8)
-    };
+    let config = IvfPqConfig { by_residual: false, ..pq_config(16, 4, 8) };
     let mut index = IvfPq::train(&x, Metric::SquaredL2, config).unwrap();
     index.add(&ids(2_000), &x).unwrap();
     index.set_nprobe(16).unwrap();
     for query in q.iter_rows() {
         let table = index.quantizer().distance_table(query).unwrap();
-        let sums: Vec<f32> = (0..2_000)
-            .map(|id| Pq::look_up(&table, &index.code(id).unwrap()))
-            .collect();
+        let sums: Vec<f32> = (0..2_000).map(|id| Pq::look_up(&table, &index.code(id).unwrap())).collect();
         let kth = {
             let mut sorted = sums.clone();
             sorted.sort_by(f32::total_cmp);
@@ -244,62 +182,29 @@ fn reranking_four_bits_and_rotation_do_what_they_are_for() {
         (recall(&index.search_batch(&q, 10).unwrap(), &truth), bytes)
     };
     let (plain, _) = recall_of(pq_config(64, 8, 8));
-    let (reranked, _) = recall_of(IvfPqConfig {
-        rerank: 100,
-        ..pq_config(64, 8, 8)
-    });
+    let (reranked, _) = recall_of(IvfPqConfig { rerank: 100, ..pq_config(64, 8, 8) });
     assert!(plain < 0.75 && reranked >= 0.98, "{plain} {reranked}");
     let (four, bytes) = recall_of(pq_config(64, 16, 4));
     assert_eq!((bytes.codes, bytes.codebooks), (8_000 * 8, 16 * 32 * 4));
     assert!(four > 0.5, "{four}");
-    let (four_reranked, _) = recall_of(IvfPqConfig {
-        rerank: 100,
-        ..pq_config(64, 16, 4)
-    });
+    let (four_reranked, _) = recall_of(IvfPqConfig { rerank: 100, ..pq_config(64, 16, 4) });
     assert!(four_reranked >= 0.97, "{four_reranked}");
-    let (rotated, _) = recall_of(IvfPqConfig {
-        opq_iterations: 3,
-        ..pq_config(64, 8, 8)
-    });
-    assert!(
-        rotated >= plain - 0.03,
-        "isotropic noise leaves nothing to gain: {rotated} {plain}"
-    );
+    let (rotated, _) = recall_of(IvfPqConfig { opq_iterations: 3, ..pq_config(64, 8, 8) });
+    assert!(rotated >= plain - 0.03, "isotropic noise leaves nothing to gain: {rotated} {plain}");
 }
 
 #[test]
 fn hashing_and_trees_find_what_the_field_says() {
-    let (x, q) = (
-        manifold(42, 20_000, 32, 8, 0.02),
-        manifold_queries(42, 200, 32, 8, 0.02),
-    );
+    let (x, q) = (manifold(42, 20_000, 32, 8, 0.02), manifold_queries(42, 200, 32, 8, 0.02));
     let truth = exact(&x, &q, Metric::SquaredL2, 10);
     let mut last: Vec<f64> = Vec::new();
     for tables in [4, 8, 16] {
-        let mut lsh = Lsh::new(
-            32,
-            Metric::SquaredL2,
-            LshConfig {
-                tables,
-                bits: 8,
-                seed: 42,
-            },
-        )
-        .unwrap();
+        let mut lsh = Lsh::new(32, Metric::SquaredL2, LshConfig { tables, bits: 8, seed: 42 }).unwrap();
         lsh.add(&ids(20_000), &x).unwrap();
-        let found: Vec<Vec<Hit>> = q
-            .iter_rows()
-            .map(|q| lsh.search_counted(q, 10, &|_| true).unwrap().0)
-            .collect();
-        let each: Vec<f64> = found
-            .iter()
-            .zip(&truth)
-            .map(|(f, t)| recall(std::slice::from_ref(f), std::slice::from_ref(t)))
-            .collect();
-        assert!(
-            last.iter().zip(&each).all(|(before, now)| now >= before),
-            "another table never loses a neighbour"
-        );
+        let found: Vec<Vec<Hit>> = q.iter_rows().map(|q| lsh.search_counted(q, 10, &|_| true).unwrap().0).collect();
+        let each: Vec<f64> =
+            found.iter().zip(&truth).map(|(f, t)| recall(std::slice::from_ref(f), std::slice::from_ref(t))).collect();
+        assert!(last.iter().zip(&each).all(|(before, now)| now >= before), "another table never loses a neighbour");
         last = each;
     }
     let mut tree = KMeansTree::train(&x, Metric::SquaredL2, TreeConfig::default()).unwrap();
@@ -310,11 +215,7 @@ fn hashing_and_trees_find_what_the_field_says() {
     for (i, query) in q.iter_rows().enumerate() {
         let (_, stats) = tree.search_counted(query, 10, 1, &|_| true).unwrap();
         assert!(stats.distance_evaluations <= 2 * 27 + largest && stats.lists_probed == 1);
-        assert_eq!(
-            tree.search_counted(query, 10, 729, &|_| true).unwrap().0,
-            truth[i],
-            "all leaves are exact"
-        );
+        assert_eq!(tree.search_counted(query, 10, 729, &|_| true).unwrap().0, truth[i], "all leaves are exact");
     }
 }
 
@@ -358,37 +259,16 @@ fn files_round_trip_and_damage_is_refused() {
     ivf.remove(&[7, 9]).unwrap();
     roundtrip(&ivf, query.row(0));
     for (bits, rerank, opq_iterations) in [(8, 0, 0), (8, 20, 0), (4, 0, 1), (4, 20, 0)] {
-        let config = IvfPqConfig {
-            rerank,
-            opq_iterations,
-            ..pq_config(6, 4, bits)
-        };
+        let config = IvfPqConfig { rerank, opq_iterations, ..pq_config(6, 4, bits) };
         let mut pq = IvfPq::train(&x, metric, config).unwrap();
         pq.add(&ids(400), &x).unwrap();
         pq.remove(&[7, 9]).unwrap();
         roundtrip(&pq, query.row(0));
     }
-    let mut tree = KMeansTree::train(
-        &x,
-        metric,
-        TreeConfig {
-            branching: 4,
-            ..TreeConfig::default()
-        },
-    )
-    .unwrap();
+    let mut tree = KMeansTree::train(&x, metric, TreeConfig { branching: 4, ..TreeConfig::default() }).unwrap();
     tree.add(&ids(400), &x).unwrap();
     roundtrip(&tree, query.row(0));
-    let mut lsh = Lsh::new(
-        8,
-        metric,
-        LshConfig {
-            tables: 3,
-            bits: 5,
-            seed: 1,
-        },
-    )
-    .unwrap();
+    let mut lsh = Lsh::new(8, metric, LshConfig { tables: 3, bits: 5, seed: 1 }).unwrap();
     lsh.add(&ids(400), &x).unwrap();
     roundtrip(&lsh, query.row(0));
 }
@@ -404,39 +284,9 @@ fn bad_settings_and_input_are_refused() {
     assert!(message(train(pq_config(0, 4, 8))).contains("k is 0"));
     let few = x.select(&(0..100).collect::<Vec<_>>());
     assert!(message(IvfPq::train(&few, Metric::SquaredL2, pq_config(4, 4, 8))).contains("k is 256"));
-    assert!(
-        Lsh::new(
-            3,
-            Metric::Dot,
-            LshConfig {
-                bits: 65,
-                ..LshConfig::default()
-            }
-        )
-        .is_err()
-    );
-    assert!(
-        Lsh::new(
-            3,
-            Metric::Dot,
-            LshConfig {
-                tables: 0,
-                ..LshConfig::default()
-            }
-        )
-        .is_err()
-    );
-    assert!(
-        KMeansTree::train(
-            &x,
-            Metric::Dot,
-            TreeConfig {
-                branching: 0,
-                ..TreeConfig::default()
-            }
-        )
-        .is_err()
-    );
+    assert!(Lsh::new(3, Metric::Dot, LshConfig { bits: 65, ..LshConfig::default() }).is_err());
+    assert!(Lsh::new(3, Metric::Dot, LshConfig { tables: 0, ..LshConfig::default() }).is_err());
+    assert!(KMeansTree::train(&x, Metric::Dot, TreeConfig { branching: 0, ..TreeConfig::default() }).is_err());
     assert!(KMeansTree::train(&Matrix::zeros(0, 3), Metric::Dot, TreeConfig::default()).is_err());
     let mut no_vectors = train(pq_config(4, 4, 8)).unwrap();
     assert!(no_vectors.set_rerank(5).is_err() && no_vectors.set_nprobe(0).is_err());
@@ -445,11 +295,7 @@ fn bad_settings_and_input_are_refused() {
             assert_eq!(index.search(x.row(0), 5).unwrap(), [], "an empty index");
             index.add(&ids(300), &x).unwrap();
             assert_eq!(index.search(x.row(0), 0).unwrap(), []);
-            assert_eq!(
-                index.search(x.row(0), 1_000).unwrap().len(),
-                300,
-                "k beyond the index gives all"
-            );
+            assert_eq!(index.search(x.row(0), 1_000).unwrap().len(), 300, "k beyond the index gives all");
             assert!(index.search(&[0.0; 3], 1).is_err());
             assert!(index.search(&[f32::NAN; 12], 1).is_err());
             assert!(index.add(&[5], &x.select(&[0])).is_err(), "a present id");

@@ -19,13 +19,7 @@ use eas_tensor::Matrix;
 use eas_tensor::rng::SplitMix64;
 
 const DIM: usize = 8;
-const SMALL: HnswConfig = HnswConfig {
-    m: 6,
-    ef_construction: 40,
-    ef: 40,
-    seed: 42,
-    selection: Selection::Heuristic,
-};
+const SMALL: HnswConfig = HnswConfig { m: 6, ef_construction: 40, ef: 40, seed: 42, selection: Selection::Heuristic };
 
 /// The vector of an id in one of its generations.
 fn vector(id: u64, generation: u64) -> Vec<f32> {
@@ -67,21 +61,11 @@ fn hnsw() -> Hnsw {
 }
 
 fn sharded(inner: IndexKind) -> ShardedIndex {
-    ShardedIndex::builder()
-        .shards(3)
-        .replicas(1)
-        .inner(inner)
-        .build(DIM, Metric::SquaredL2)
-        .unwrap()
+    ShardedIndex::builder().shards(3).replicas(1).inner(inner).build(DIM, Metric::SquaredL2).unwrap()
 }
 
 fn ivf_config() -> IvfConfig {
-    IvfConfig {
-        lists: 8,
-        nprobe: 8,
-        max_iter: 5,
-        ..IvfConfig::default()
-    }
+    IvfConfig { lists: 8, nprobe: 8, max_iter: 5, ..IvfConfig::default() }
 }
 
 /// What indexes that need to are trained on.
@@ -94,33 +78,18 @@ fn ivf() -> IvfIndex {
 }
 
 fn ivf_pq() -> IvfPq {
-    let config = IvfPqConfig {
-        ivf: ivf_config(),
-        subspaces: 4,
-        bits: 4,
-        rerank: 100,
-        iterations: 5,
-        ..IvfPqConfig::default()
-    };
+    let config =
+        IvfPqConfig { ivf: ivf_config(), subspaces: 4, bits: 4, rerank: 100, iterations: 5, ..IvfPqConfig::default() };
     IvfPq::train(&sample(), Metric::SquaredL2, config).unwrap()
 }
 
 fn lsh() -> Lsh {
-    let config = LshConfig {
-        tables: 16,
-        bits: 3,
-        seed: 1,
-    };
+    let config = LshConfig { tables: 16, bits: 3, seed: 1 };
     Lsh::new(DIM, Metric::SquaredL2, config).unwrap()
 }
 
 fn tree() -> KMeansTree {
-    let config = TreeConfig {
-        branching: 4,
-        levels: 2,
-        beam: 16,
-        ..TreeConfig::default()
-    };
+    let config = TreeConfig { branching: 4, levels: 2, beam: 16, ..TreeConfig::default() };
     KMeansTree::train(&sample(), Metric::SquaredL2, config).unwrap()
 }
 
@@ -177,10 +146,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_path_buf()];
     }
-    let mut all: Vec<PathBuf> = std::fs::read_dir(path)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut all: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
     all.sort();
     all
 }
@@ -222,28 +188,19 @@ fn damage(flips: usize, cuts: usize) {
                 caught += u32::from(refused(kind, &path, &whole, what));
             };
             let header = bytes.len().min(if bytes.starts_with(b"EASPAGE1") { 4096 } else { 64 });
-            let random = (0..flips / files.len())
-                .map(|_| rng.below(bytes.len()))
-                .collect::<Vec<_>>();
+            let random = (0..flips / files.len()).map(|_| rng.below(bytes.len())).collect::<Vec<_>>();
             for at in (0..header).chain(random) {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << (at % 8);
                 attempt(&damaged, &format!("byte {at} flipped"));
             }
             for cut in 0..cuts / files.len() {
-                let length = if cut < 50 {
-                    bytes.len() - 1 - cut.min(bytes.len() - 1)
-                } else {
-                    rng.below(bytes.len())
-                };
+                let length = if cut < 50 { bytes.len() - 1 - cut.min(bytes.len() - 1) } else { rng.below(bytes.len()) };
                 attempt(&bytes[..length], &format!("cut off to {length} bytes"));
             }
             attempt(&bytes, "whole again");
         }
-        println!(
-            "{}: {tried} damaged files, {caught} refused, the others answered as before",
-            kind.name
-        );
+        println!("{}: {tried} damaged files, {caught} refused, the others answered as before", kind.name);
         assert!(caught > tried / 2);
     }
 }
@@ -263,9 +220,8 @@ fn ten_thousand_flipped_bytes_and_a_thousand_cuts_of_every_kind() {
 fn reseal(bytes: &mut [u8]) {
     if bytes.starts_with(b"EASPAGE1") {
         let table = u64::from_le_bytes(bytes[24..32].try_into().unwrap()) as usize;
-        if let Some(pages) = bytes
-            .get(4096..table)
-            .map(|pages| pages.chunks(4096).map(crc32fast::hash).collect::<Vec<_>>())
+        if let Some(pages) =
+            bytes.get(4096..table).map(|pages| pages.chunks(4096).map(crc32fast::hash).collect::<Vec<_>>())
         {
             for (at, checksum) in (table..).step_by(4).zip(pages) {
                 if let Some(place) = bytes.get_mut(at..at + 4) {
@@ -385,9 +341,7 @@ fn kill(role: &str, folder: &Path, rng: &mut SplitMix64) -> u64 {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let number = |line: String| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<u64>().ok());
     let first = lines.by_ref().find_map(number).expect("the child wrote something");
     let reader = std::thread::spawn(move || lines.filter_map(number).last());
@@ -434,10 +388,7 @@ fn kills(times: usize) {
                     index.len() as u64
                 }
             };
-            assert!(
-                there >= acknowledged,
-                "{role}: {there} of {acknowledged} acknowledged after kill {run}"
-            );
+            assert!(there >= acknowledged, "{role}: {there} of {acknowledged} acknowledged after kill {run}");
             acknowledged_in_all += acknowledged;
             more += there - acknowledged;
         }
@@ -484,19 +435,13 @@ fn stress(time: Duration) {
                 let mut rng = SplitMix64::new(100 + seed);
                 while Instant::now() < end {
                     let begun = tick();
-                    let hits = index
-                        .search(&vector(rng.below(IDS) as u64, rng.below(3) as u64), 10)
-                        .unwrap();
+                    let hits = index.search(&vector(rng.below(IDS) as u64, rng.below(3) as u64), 10).unwrap();
                     assert!(hits.windows(2).all(|pair| pair[0].score <= pair[1].score));
                     for hit in hits {
                         let life = &lives[hit.id as usize];
                         let deleted = life.deleted.load(Ordering::SeqCst);
                         let added = life.added.load(Ordering::SeqCst);
-                        assert!(
-                            added > deleted || deleted >= begun,
-                            "id {} was deleted before the search",
-                            hit.id
-                        );
+                        assert!(added > deleted || deleted >= begun, "id {} was deleted before the search", hit.id);
                     }
                     searches.fetch_add(1, Ordering::Relaxed);
                 }
@@ -509,9 +454,7 @@ fn stress(time: Duration) {
                     let mut rng = SplitMix64::new(seed);
                     let mut mine: BTreeMap<u64, u64> = BTreeMap::new(); // id, generation
                     while Instant::now() < end {
-                        let ids: Vec<u64> = (0..=rng.below(4))
-                            .map(|_| 4 * rng.below(IDS / 4) as u64 + seed)
-                            .collect();
+                        let ids: Vec<u64> = (0..=rng.below(4)).map(|_| 4 * rng.below(IDS / 4) as u64 + seed).collect();
                         if rng.chance(0.45) {
                             let there = ids.iter().collect::<std::collections::BTreeSet<_>>();
                             let there = there.into_iter().filter(|id| mine.contains_key(id)).count();
@@ -555,9 +498,7 @@ fn stress(time: Duration) {
     );
     assert!(share >= 0.9, "recall {share} after the stress");
     // And nothing but what lives is found, after one more change too.
-    index
-        .remove(&live.keys().copied().take(live.len() / 2).collect::<Vec<_>>())
-        .unwrap();
+    index.remove(&live.keys().copied().take(live.len() / 2).collect::<Vec<_>>()).unwrap();
     let hits = index.search(&vector(0, 0), 50).unwrap();
     assert!(hits.iter().all(|hit| index.contains(hit.id)));
 }
@@ -582,32 +523,22 @@ fn churn<I: VectorIndex>(name: &str, mut index: I, load: fn(&Path) -> Result<I, 
     let mut rng = SplitMix64::new(21);
     let mut table: BTreeMap<u64, u64> = BTreeMap::new();
     for step in 0..60 {
-        let ids: Vec<u64> = (0..20)
-            .map(|_| rng.below(400) as u64)
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let ids: Vec<u64> =
+            (0..20).map(|_| rng.below(400) as u64).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
         if rng.chance(0.4) {
             let there = ids.iter().filter(|id| table.remove(id).is_some()).count();
             assert_eq!(index.remove(&ids).unwrap(), there, "{name}");
         } else {
             let generation = rng.below(5) as u64;
             let replaced = index.upsert(&ids, &matrix(&ids, generation)).unwrap();
-            assert_eq!(
-                replaced,
-                ids.iter().filter(|&&id| table.insert(id, generation).is_some()).count(),
-                "{name}"
-            );
+            assert_eq!(replaced, ids.iter().filter(|&&id| table.insert(id, generation).is_some()).count(), "{name}");
         }
         if step % 7 == 6 {
             index.save(&path).unwrap();
             index = load(&path).unwrap();
         }
         assert_eq!(index.len(), table.len(), "{name}");
-        assert!(
-            (0..400).all(|id| index.contains(id) == table.contains_key(&id)),
-            "{name}"
-        );
+        assert!((0..400).all(|id| index.contains(id) == table.contains_key(&id)), "{name}");
         let mut truth = flat();
         for (&id, &generation) in &table {
             truth.add(&[id], &matrix(&[id], generation)).unwrap();
@@ -615,19 +546,9 @@ fn churn<I: VectorIndex>(name: &str, mut index: I, load: fn(&Path) -> Result<I, 
         let queries = matrix(&(0..10).collect::<Vec<_>>(), 50 + step);
         let found = index.search_batch(&queries, 5).unwrap();
         let exact = truth.search_batch(&queries, 5).unwrap();
-        assert!(
-            found.iter().flatten().all(|hit| table.contains_key(&hit.id)),
-            "{name} returns a deleted id"
-        );
-        assert!(
-            found.iter().zip(&exact).all(|(a, b)| a.len() == b.len()),
-            "{name} comes back short"
-        );
-        assert!(
-            recall(&found, &exact) >= 0.9,
-            "{name}, step {step}: recall {}",
-            recall(&found, &exact)
-        );
+        assert!(found.iter().flatten().all(|hit| table.contains_key(&hit.id)), "{name} returns a deleted id");
+        assert!(found.iter().zip(&exact).all(|(a, b)| a.len() == b.len()), "{name} comes back short");
+        assert!(recall(&found, &exact) >= 0.9, "{name}, step {step}: recall {}", recall(&found, &exact));
         // An updated vector is found where it is now.
         if let Some((&id, &generation)) = table.iter().nth(rng.below(table.len().max(1))) {
             assert_eq!(index.search(&vector(id, generation), 1).unwrap()[0].id, id, "{name}");

@@ -13,10 +13,7 @@ use crate::find::Found;
 pub(crate) fn build(root: &Path, listings: &[Found<'_>], release: bool) -> Result<BTreeMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["build", "--message-format=json-render-diagnostics"])
-        .stdout(Stdio::piped());
+    command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     if release {
         command.arg("--release");
     }
@@ -65,10 +62,7 @@ mod tests {
                 r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"a"}},"executable":"/t/examples/a"}}"#
             )
         };
-        assert_eq!(
-            executable(&line("example")),
-            Some(("a".to_string(), PathBuf::from("/t/examples/a")))
-        );
+        assert_eq!(executable(&line("example")), Some(("a".to_string(), PathBuf::from("/t/examples/a"))));
         assert_eq!(executable(&line("bin")), None);
         assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
         assert_eq!(executable("no JSON"), None);

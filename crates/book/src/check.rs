@@ -33,13 +33,7 @@ impl Total {
     }
 
     fn text(&self) -> String {
-        let Self {
-            listings,
-            held,
-            failed,
-            claims,
-            seconds,
-        } = self;
+        let Self { listings, held, failed, claims, seconds } = self;
         let mut text = format!("{listings} listings, {held} with all claims held, {claims} claims, {seconds:.1} s");
         if !failed.is_empty() {
             text.push_str("\nFailed: ");
@@ -120,14 +114,9 @@ fn judged(outcome: &Result<Run, String>) -> (bool, String) {
             let record = &run.record;
             let (held, claims, seconds) = (record.held(), record.claims.len(), run.time.as_secs_f64());
             let mark = if record.is_good() { "ok    " } else { "FAILED" };
-            let mut lines = vec![format!(
-                "{mark}  {held:>2} of {claims:>2} claims held  {seconds:>5.2} s"
-            )];
+            let mut lines = vec![format!("{mark}  {held:>2} of {claims:>2} claims held  {seconds:>5.2} s")];
             for claim in record.claims.iter().filter(|claim| !claim.held) {
-                lines.push(format!(
-                    "          {}: {}; wanted {}",
-                    claim.sentence, claim.value, claim.bound
-                ));
+                lines.push(format!("          {}: {}; wanted {}", claim.sentence, claim.value, claim.bound));
             }
             lines.extend(record.problems.iter().map(|problem| format!("          {problem}")));
             (record.is_good(), lines.join("\n"))
@@ -151,13 +140,7 @@ mod tests {
                 bound: ">= 0.5".into(),
             })
             .collect();
-        Run {
-            record: Record {
-                claims,
-                ..Record::default()
-            },
-            time: Duration::from_millis(1234),
-        }
+        Run { record: Record { claims, ..Record::default() }, time: Duration::from_millis(1234) }
     }
 
     #[test]
@@ -173,30 +156,13 @@ mod tests {
         let mut out = Vec::new();
         let total = run_all(&library.all(), true, run, &mut out).expect("runs");
         assert_eq!((total.listings, total.held, total.claims), (5, 3, 6));
-        assert_eq!(
-            total.failed,
-            [
-                "keyword_search --encoder minilm",
-                "text_only_product_search",
-                "example_05"
-            ]
-        );
+        assert_eq!(total.failed, ["keyword_search --encoder minilm", "text_only_product_search", "example_05"]);
         let text = String::from_utf8(out).expect("UTF-8");
-        assert!(
-            text.contains("   1.1  incremental_embedding_update  ok       2 of  2 claims held   1.23 s"),
-            "{text}"
-        );
-        assert!(
-            text.contains("recall is high: 0.25; wanted >= 0.5") && text.contains("no report"),
-            "{text}"
-        );
+        assert!(text.contains("   1.1  incremental_embedding_update  ok       2 of  2 claims held   1.23 s"), "{text}");
+        assert!(text.contains("recall is high: 0.25; wanted >= 0.5") && text.contains("no report"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&total.to_json()).expect("JSON");
         assert_eq!(
-            (
-                json["listings"].as_u64(),
-                json["held"].as_u64(),
-                json["claims"].as_u64()
-            ),
+            (json["listings"].as_u64(), json["held"].as_u64(), json["claims"].as_u64()),
             (Some(5), Some(3), Some(6))
         );
         assert!(json["failed"].is_array() && json["seconds"].is_number());
@@ -209,10 +175,6 @@ mod tests {
         let mut out = Vec::new();
         let total = run_all(&library.all(), false, |_, _| Ok(claims(&[true])), &mut out).expect("runs");
         assert_eq!((total.held, total.failed.len()), (5, 0));
-        assert!(
-            String::from_utf8(out)
-                .expect("UTF-8")
-                .contains("Not run: 1 listings with --encoder minilm")
-        );
+        assert!(String::from_utf8(out).expect("UTF-8").contains("Not run: 1 listings with --encoder minilm"));
     }
 }

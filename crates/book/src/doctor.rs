@@ -33,12 +33,7 @@ struct Finding {
 pub(crate) fn doctor(library: &Library, out: &mut impl Write) -> Result<bool> {
     let mut findings = vec![toolchain(&library.root), linker(), processor(), gpu()];
     findings.extend(data());
-    findings.extend([
-        minilm(&library.root),
-        listings(library),
-        servers(&library.root),
-        faiss(),
-    ]);
+    findings.extend([minilm(&library.root), listings(library), servers(&library.root), faiss()]);
     for Finding { part, state, text } in &findings {
         let mark = match state {
             State::Good => "ok    ",
@@ -51,16 +46,9 @@ pub(crate) fn doctor(library: &Library, out: &mut impl Write) -> Result<bool> {
 }
 
 fn first_line(program: &str, arguments: &[&str], folder: &Path) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .ok()?;
+    let output = Command::new(program).args(arguments).current_dir(folder).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().unwrap_or_default().trim().to_string())
+    output.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_string())
 }
 
 fn toolchain(root: &Path) -> Finding {
@@ -77,32 +65,18 @@ fn toolchain(root: &Path) -> Finding {
             State::Bad,
             format!("{found}, but rust-toolchain.toml wants {wanted}: run `rustup toolchain install {wanted}`"),
         ),
-        None => (
-            State::Bad,
-            "rustc does not run: install Rust from https://rustup.rs".to_string(),
-        ),
+        None => (State::Bad, "rustc does not run: install Rust from https://rustup.rs".to_string()),
     };
-    Finding {
-        part: "toolchain",
-        state,
-        text,
-    }
+    Finding { part: "toolchain", state, text }
 }
 
 fn linker() -> Finding {
     let (state, text) = match first_line("cc", &["--version"], Path::new(".")) {
         Some(found) => (State::Good, found),
-        None if cfg!(unix) => (
-            State::Bad,
-            "no `cc`, which links Rust programs: install gcc or clang".to_string(),
-        ),
+        None if cfg!(unix) => (State::Bad, "no `cc`, which links Rust programs: install gcc or clang".to_string()),
         None => (State::Good, "the one that came with the toolchain".to_string()),
     };
-    Finding {
-        part: "linker",
-        state,
-        text,
-    }
+    Finding { part: "linker", state, text }
 }
 
 fn processor() -> Finding {
@@ -125,30 +99,14 @@ fn processor() -> Finding {
         features.push("neon");
     }
     let fast = features.contains(&"neon") || (features.contains(&"avx2") && features.contains(&"fma"));
-    let kernels = if fast {
-        "the vector kernels are used"
-    } else {
-        "scalar kernels are used: right, and slower"
-    };
+    let kernels = if fast { "the vector kernels are used" } else { "scalar kernels are used: right, and slower" };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let text = format!(
-        "{}, {threads} threads, {}; {kernels}",
-        std::env::consts::ARCH,
-        features.join(" ")
-    );
-    Finding {
-        part: "processor",
-        state: State::Good,
-        text,
-    }
+    let text = format!("{}, {threads} threads, {}; {kernels}", std::env::consts::ARCH, features.join(" "));
+    Finding { part: "processor", state: State::Good, text }
 }
 
 fn gpu() -> Finding {
-    let card = first_line(
-        "nvidia-smi",
-        &["--query-gpu=name", "--format=csv,noheader"],
-        Path::new("."),
-    );
+    let card = first_line("nvidia-smi", &["--query-gpu=name", "--format=csv,noheader"], Path::new("."));
     let card = card.map_or("no NVIDIA GPU seen".to_string(), |name| format!("{name} seen"));
     Finding {
         part: "GPU",
@@ -160,29 +118,17 @@ fn gpu() -> Finding {
 fn data() -> Vec<Finding> {
     let part = "data";
     match eas_data::verify_all() {
-        Err(error) => vec![Finding {
-            part,
-            state: State::Bad,
-            text: error.to_string(),
-        }],
+        Err(error) => vec![Finding { part, state: State::Bad, text: error.to_string() }],
         Ok(files) => {
             let mut findings: Vec<Finding> = files
                 .iter()
                 .filter_map(|file| file.state.as_ref().err())
-                .map(|error| Finding {
-                    part,
-                    state: State::Bad,
-                    text: error.to_string(),
-                })
+                .map(|error| Finding { part, state: State::Bad, text: error.to_string() })
                 .collect();
             if findings.is_empty() {
                 let bytes: u64 = files.iter().map(|file| file.origin.bytes).sum();
                 let text = format!("{} bundled files intact, {:.1} MB", files.len(), bytes as f64 / 1e6);
-                findings.push(Finding {
-                    part,
-                    state: State::Good,
-                    text,
-                });
+                findings.push(Finding { part, state: State::Good, text });
             }
             findings
         }
@@ -192,33 +138,18 @@ fn data() -> Vec<Finding> {
 fn minilm(root: &Path) -> Finding {
     let path = minilm_file(root);
     let (state, text) = match std::fs::read(&path) {
-        Err(_) => (
-            State::Absent,
-            "all-MiniLM-L6-v2, for --encoder minilm: run scripts/fetch_models.sh".to_string(),
-        ),
-        Ok(bytes) if eas_data::bundle::sha256_hex(&bytes) == MINILM_SHA256 => (
-            State::Good,
-            "all-MiniLM-L6-v2 intact; --encoder minilm works".to_string(),
-        ),
-        Ok(_) => (
-            State::Bad,
-            format!("{MINILM_FILE} is altered: remove it and run scripts/fetch_models.sh"),
-        ),
+        Err(_) => (State::Absent, "all-MiniLM-L6-v2, for --encoder minilm: run scripts/fetch_models.sh".to_string()),
+        Ok(bytes) if eas_data::bundle::sha256_hex(&bytes) == MINILM_SHA256 => {
+            (State::Good, "all-MiniLM-L6-v2 intact; --encoder minilm works".to_string())
+        }
+        Ok(_) => (State::Bad, format!("{MINILM_FILE} is altered: remove it and run scripts/fetch_models.sh")),
     };
-    Finding {
-        part: "MiniLM",
-        state,
-        text,
-    }
+    Finding { part: "MiniLM", state, text }
 }
 
 fn listings(library: &Library) -> Finding {
     let (here, planned) = (library.all().len(), library.planned.len());
-    let chapters = library
-        .chapters
-        .iter()
-        .filter(|chapter| !chapter.entries.is_empty())
-        .count();
+    let chapters = library.chapters.iter().filter(|chapter| !chapter.entries.is_empty()).count();
     Finding {
         part: "listings",
         state: State::Good,
@@ -240,20 +171,15 @@ fn servers(root: &Path) -> Finding {
 
 fn faiss() -> Finding {
     let (state, text) = match first_line("cmake", &["--version"], Path::new(".")) {
-        Some(found) => (
-            State::Good,
-            format!("{found}; the feature faiss of eas-ann compiles FAISS, with a C++ compiler and BLAS"),
-        ),
+        Some(found) => {
+            (State::Good, format!("{found}; the feature faiss of eas-ann compiles FAISS, with a C++ compiler and BLAS"))
+        }
         None => (
             State::Absent,
             "for the feature faiss of eas-ann: install cmake, a C++ compiler, BLAS and LAPACK".to_string(),
         ),
     };
-    Finding {
-        part: "faiss",
-        state,
-        text,
-    }
+    Finding { part: "faiss", state, text }
 }
 
 #[cfg(test)]
@@ -268,24 +194,14 @@ mod tests {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(&path, "not the model").expect("written");
         let finding = minilm(home.path());
-        assert!(
-            finding.state == State::Bad && finding.text.contains("fetch_models.sh"),
-            "{finding:?}"
-        );
+        assert!(finding.state == State::Bad && finding.text.contains("fetch_models.sh"), "{finding:?}");
     }
 
     #[test]
     fn another_toolchain_is_bad() {
         let home = tempfile::tempdir().expect("temporary folder");
-        std::fs::write(
-            home.path().join("rust-toolchain.toml"),
-            "[toolchain]\nchannel = \"0.9.9\"\n",
-        )
-        .expect("written");
+        std::fs::write(home.path().join("rust-toolchain.toml"), "[toolchain]\nchannel = \"0.9.9\"\n").expect("written");
         let finding = toolchain(home.path());
-        assert!(
-            finding.state == State::Bad && finding.text.contains("0.9.9"),
-            "{finding:?}"
-        );
+        assert!(finding.state == State::Bad && finding.text.contains("0.9.9"), "{finding:?}");
     }
 }

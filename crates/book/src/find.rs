@@ -15,10 +15,7 @@ pub(crate) struct Found<'a> {
 impl Found<'_> {
     /// The example's source file.
     pub(crate) fn source(&self) -> PathBuf {
-        self.chapter
-            .dir
-            .join("examples")
-            .join(format!("{}.rs", self.entry.name))
+        self.chapter.dir.join("examples").join(format!("{}.rs", self.entry.name))
     }
 
     /// Its committed output with this encoder.
@@ -27,9 +24,7 @@ impl Found<'_> {
     }
 
     fn label(&self) -> String {
-        let Entry {
-            number, name, python, ..
-        } = self.entry;
+        let Entry { number, name, python, .. } = self.entry;
         format!("{number} {name} ({python})")
     }
 }
@@ -57,11 +52,7 @@ impl Library {
         let path = root.join("data/catalogue.tsv");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let chapters = eas_report::catalogue::chapters(root)?;
-        Ok(Self {
-            root: root.to_path_buf(),
-            chapters,
-            planned: parse_catalogue(&text)?,
-        })
+        Ok(Self { root: root.to_path_buf(), chapters, planned: parse_catalogue(&text)? })
     }
 
     /// Every listing, in number order.
@@ -80,10 +71,7 @@ impl Library {
         let Some(number) = chapter_number(what) else {
             return self.one(what).map(|found| vec![found]);
         };
-        let chapter = self
-            .chapters
-            .iter()
-            .find(|chapter| chapter.number() == number && !chapter.entries.is_empty());
+        let chapter = self.chapters.iter().find(|chapter| chapter.number() == number && !chapter.entries.is_empty());
         if let Some(chapter) = chapter {
             return Ok(chapter.entries.iter().map(|entry| Found { chapter, entry }).collect());
         }
@@ -100,17 +88,12 @@ impl Library {
     /// and underscores.
     pub(crate) fn one(&self, what: &str) -> Result<Found<'_>> {
         let all = self.all();
-        if let Some(found) = all
-            .iter()
-            .find(|f| f.entry.name == what || f.entry.number.to_string() == what)
-        {
+        if let Some(found) = all.iter().find(|f| f.entry.name == what || f.entry.number.to_string() == what) {
             return Ok(*found);
         }
         let (folder, file) = what.rsplit_once(['/', '\\']).unwrap_or(("", what));
         let chapter = folder.split(['/', '\\']).find_map(chapter_number);
-        let is_python = Path::new(file)
-            .extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("py"));
+        let is_python = Path::new(file).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("py"));
         let wanted = plain(file);
         let fits = |name: &str, python: &str| plain(python) == wanted || (!is_python && plain(name) == wanted);
         let mut found: Vec<Found<'_>> = all
@@ -128,10 +111,7 @@ impl Library {
             [] => self.unknown(what, &wanted, &fits, &all),
             several => {
                 let labels: Vec<String> = several.iter().map(|f| format!("  {}", f.label())).collect();
-                bail!(
-                    "\"{what}\" is more than one listing:\n{}\nUse the name or the number.",
-                    labels.join("\n")
-                )
+                bail!("\"{what}\" is more than one listing:\n{}\nUse the name or the number.", labels.join("\n"))
             }
         }
     }
@@ -147,18 +127,10 @@ impl Library {
             .planned
             .iter()
             .filter(|planned| fits(&planned.name, &planned.python) || planned.number == what)
-            .map(|planned| {
-                format!(
-                    "  {} {} ({}): {}",
-                    planned.number, planned.name, planned.python, planned.title
-                )
-            })
+            .map(|planned| format!("  {} {} ({}): {}", planned.number, planned.name, planned.python, planned.title))
             .collect();
         if !planned.is_empty() {
-            bail!(
-                "\"{what}\" is a listing of the book whose Rust version is not here yet:\n{}",
-                planned.join("\n")
-            );
+            bail!("\"{what}\" is a listing of the book whose Rust version is not here yet:\n{}", planned.join("\n"));
         }
         let mut nearest: Vec<(f64, &Found<'_>)> = all
             .iter()
@@ -170,11 +142,7 @@ impl Library {
             .filter(|(likeness, _)| *likeness >= 0.75)
             .collect();
         nearest.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let labels: Vec<String> = nearest
-            .iter()
-            .take(3)
-            .map(|(_, f)| format!("  {}", f.label()))
-            .collect();
+        let labels: Vec<String> = nearest.iter().take(3).map(|(_, f)| format!("  {}", f.label())).collect();
         if labels.is_empty() {
             bail!("no listing is called \"{what}\"; `cargo book list` shows them all");
         }
@@ -192,10 +160,7 @@ fn chapter_number(word: &str) -> Option<u32> {
 /// The name without ending, case, underscores and hyphens.
 fn plain(name: &str) -> String {
     let lower = name.to_lowercase();
-    let stem = lower
-        .strip_suffix(".py")
-        .or_else(|| lower.strip_suffix(".rs"))
-        .unwrap_or(&lower);
+    let stem = lower.strip_suffix(".py").or_else(|| lower.strip_suffix(".rs")).unwrap_or(&lower);
     stem.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).collect()
 }
 
@@ -208,12 +173,7 @@ fn parse_catalogue(text: &str) -> Result<Vec<Planned>> {
                 bail!("data/catalogue.tsv: not five fields: {line}");
             };
             let own = str::to_string;
-            Ok(Planned {
-                number: own(number),
-                name: own(name),
-                python: own(python),
-                title: own(title),
-            })
+            Ok(Planned { number: own(number), name: own(name), python: own(python), title: own(title) })
         })
         .collect()
 }
@@ -248,10 +208,7 @@ pub(crate) mod tests {
                 ),
                 chapter(
                     "examples/ch02_strategic_architecture",
-                    &[
-                        ("2.5", "text_only_product_search", "example_05.py"),
-                        ("2.6", "example_05", "from.py"),
-                    ],
+                    &[("2.5", "text_only_product_search", "example_05.py"), ("2.6", "example_05", "from.py")],
                 ),
                 chapter("examples/ch03_empty", &[]),
             ],
@@ -263,10 +220,7 @@ pub(crate) mod tests {
     }
 
     fn name(what: &str) -> Result<String, String> {
-        library()
-            .one(what)
-            .map(|found| found.entry.name.clone())
-            .map_err(|error| error.to_string())
+        library().one(what).map(|found| found.entry.name.clone()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -281,29 +235,16 @@ pub(crate) mod tests {
         ] {
             assert_eq!(name(what).as_deref(), Ok("keyword_search"), "{what}");
         }
-        assert_eq!(
-            name("traditionalupdate.py").as_deref(),
-            Ok("incremental_embedding_update")
-        );
-        assert_eq!(
-            name("Traditional_Update").as_deref(),
-            Ok("incremental_embedding_update")
-        );
+        assert_eq!(name("traditionalupdate.py").as_deref(), Ok("incremental_embedding_update"));
+        assert_eq!(name("Traditional_Update").as_deref(), Ok("incremental_embedding_update"));
         assert_eq!(name("ch02/example_05.py").as_deref(), Ok("text_only_product_search"));
-        assert_eq!(
-            name("example05").as_deref(),
-            Ok("example_05"),
-            "a name outweighs a Python file"
-        );
+        assert_eq!(name("example05").as_deref(), Ok("example_05"), "a name outweighs a Python file");
     }
 
     #[test]
     fn an_ambiguous_python_file_lists_its_candidates() {
         let error = name("example_05.py").expect_err("two chapters have one");
-        assert!(
-            error.contains("1.5 word2vec_analogies") && error.contains("2.5 text_only_product_search"),
-            "{error}"
-        );
+        assert!(error.contains("1.5 word2vec_analogies") && error.contains("2.5 text_only_product_search"), "{error}");
         assert!(!error.contains("2.6"), "{error}");
     }
 
@@ -314,10 +255,7 @@ pub(crate) mod tests {
         let error = name("zzz").expect_err("nothing like it");
         assert!(error.contains("cargo book list"), "{error}");
         let error = name("InfoNCE_loss.py").expect_err("not here yet");
-        assert!(
-            error.contains("not here yet") && error.contains("5.9 infonce_loss"),
-            "{error}"
-        );
+        assert!(error.contains("not here yet") && error.contains("5.9 infonce_loss"), "{error}");
         assert!(name("5.9").expect_err("not here yet").contains("infonce_loss"));
         assert!(name("").is_err());
     }
@@ -325,19 +263,9 @@ pub(crate) mod tests {
     #[test]
     fn chapters_and_all() {
         let library = library();
-        let count = |what: &str| {
-            library
-                .select(what)
-                .map(|found| found.len())
-                .map_err(|error| error.to_string())
-        };
+        let count = |what: &str| library.select(what).map(|found| found.len()).map_err(|error| error.to_string());
         assert_eq!(
-            (
-                count("all"),
-                count("ch01"),
-                count("ch1"),
-                count("ch02_strategic_architecture")
-            ),
+            (count("all"), count("ch01"), count("ch1"), count("ch02_strategic_architecture")),
             (Ok(5), Ok(3), Ok(3), Ok(2))
         );
         assert_eq!(count("keyword_search"), Ok(1));
@@ -347,11 +275,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_damaged_catalogue_is_said_to_be_so() {
-        assert!(
-            parse_catalogue("head\na\tb\n")
-                .expect_err("two fields")
-                .to_string()
-                .contains("catalogue.tsv")
-        );
+        assert!(parse_catalogue("head\na\tb\n").expect_err("two fields").to_string().contains("catalogue.tsv"));
     }
 }

@@ -84,10 +84,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // A closed pipe (`| head`) ends the output early and is no error.
-            if error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-            {
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
             eprintln!("Error: {error:#}");
@@ -99,9 +96,7 @@ fn main() -> ExitCode {
 /// Does it; false when it was done and the answer is bad.
 fn act(arguments: Arguments) -> Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root
-        .canonicalize()
-        .with_context(|| format!("the workspace is not at {} any more", root.display()))?;
+    let root = root.canonicalize().with_context(|| format!("the workspace is not at {} any more", root.display()))?;
     let mut out = io::stdout().lock();
     if let Action::Completions { shell } = arguments.command {
         completions(shell, &mut out)?;
@@ -115,21 +110,11 @@ fn act(arguments: Arguments) -> Result<bool> {
             let total = check::check(&root, &library.select(&what)?, json, &mut out)?;
             Ok(total.failed.is_empty())
         }
-        Action::Run {
-            what,
-            release,
-            mut flags,
-        } => {
+        Action::Run { what, release, mut flags } => {
             // `cargo book run NAME --release` puts the flag among the listing's own, which know no such flag.
             let release_after = flags.iter().any(|flag| flag == "--release");
             flags.retain(|flag| flag != "--release");
-            run(
-                &root,
-                &library.select(&what)?,
-                release || release_after,
-                &flags,
-                Stdio::inherit,
-            )
+            run(&root, &library.select(&what)?, release || release_after, &flags, Stdio::inherit)
         }
         Action::Bless { what } => bless(&root, &library.select(&what)?),
         Action::Doctor => doctor::doctor(&library, &mut out),
@@ -143,9 +128,7 @@ fn list(library: &Library, chapter: Option<u32>, search: Option<&str>, out: &mut
         let entry = found.entry;
         let mut fields = vec![&entry.name, &entry.title, &entry.section, &entry.python];
         fields.extend(entry.data.iter().chain(&entry.modules));
-        fields
-            .iter()
-            .any(|field| field.to_lowercase().contains(&word.to_lowercase()))
+        fields.iter().any(|field| field.to_lowercase().contains(&word.to_lowercase()))
     };
     let all = library.all();
     let shown: Vec<&Found<'_>> = all
@@ -153,18 +136,11 @@ fn list(library: &Library, chapter: Option<u32>, search: Option<&str>, out: &mut
         .filter(|found| chapter.is_none_or(|chapter| found.chapter.number() == chapter) && mentions(found))
         .collect();
     let width = |text: fn(&Found<'_>) -> usize| shown.iter().map(|found| text(found)).max().unwrap_or(0);
-    let (names, files) = (
-        width(|found| found.entry.name.len()),
-        width(|found| found.entry.python.len()),
-    );
+    let (names, files) = (width(|found| found.entry.name.len()), width(|found| found.entry.python.len()));
     for found in &shown {
         let entry = found.entry;
         let number = entry.number.to_string();
-        writeln!(
-            out,
-            "{number:>6}  {:<names$}  {:<files$}  {}",
-            entry.name, entry.python, entry.title
-        )?;
+        writeln!(out, "{number:>6}  {:<names$}  {:<files$}  {}", entry.name, entry.python, entry.title)?;
     }
     let planned = library
         .planned
@@ -284,12 +260,7 @@ complete -F _cargo_with_book -o bashdefault -o default cargo
 
 fn completions(shell: clap_complete::Shell, out: &mut impl Write) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        shell,
-        &mut Arguments::command().bin_name("cargo-book"),
-        "cargo-book",
-        &mut script,
-    );
+    clap_complete::generate(shell, &mut Arguments::command().bin_name("cargo-book"), "cargo-book", &mut script);
     out.write_all(&script)?;
     if shell == clap_complete::Shell::Bash {
         out.write_all(BASH_BRIDGE.as_bytes())?;
@@ -309,14 +280,10 @@ mod tests {
     #[test]
     fn listing_flags_follow_the_name() {
         let parsed = Arguments::parse_from(["cargo book", "run", "1.2", "--seed", "7", "--release", "--full"]);
-        let Action::Run { what, release, flags } = parsed.command else {
-            panic!("not run")
-        };
+        let Action::Run { what, release, flags } = parsed.command else { panic!("not run") };
         assert_eq!((what.as_str(), release, flags.len()), ("1.2", false, 4));
         let parsed = Arguments::parse_from(["cargo book", "run", "--release", "all"]);
-        let Action::Run { release, flags, .. } = parsed.command else {
-            panic!("not run")
-        };
+        let Action::Run { release, flags, .. } = parsed.command else { panic!("not run") };
         assert!(release && flags.is_empty());
     }
 

@@ -3,10 +3,7 @@
 use std::process::{Command, Output};
 
 fn book(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_eas-book"))
-        .args(arguments)
-        .output()
-        .expect("starts")
+    Command::new(env!("CARGO_BIN_EXE_eas-book")).args(arguments).output().expect("starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -19,10 +16,7 @@ fn list_prints_a_line_a_listing_and_a_count() {
     assert!(output.status.success());
     let lines = text(&output.stdout);
     let last = lines.lines().last().expect("a count");
-    assert_eq!(
-        last,
-        format!("{} listings here of 253 in the book", lines.lines().count() - 1)
-    );
+    assert_eq!(last, format!("{} listings here of 253 in the book", lines.lines().count() - 1));
 }
 
 #[test]
@@ -36,11 +30,7 @@ fn what_is_unknown_or_not_here_yet_is_refused_with_help() {
     ] {
         let output = book(arguments);
         assert!(!output.status.success(), "{arguments:?}");
-        assert!(
-            text(&output.stderr).contains(part),
-            "{arguments:?}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(part), "{arguments:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
     assert_eq!(book(&["frobnicate"]).status.code(), Some(2));
@@ -50,11 +40,8 @@ fn what_is_unknown_or_not_here_yet_is_refused_with_help() {
 #[test]
 fn every_listing_has_a_card() {
     let lines = text(&book(&["list"]).stdout);
-    let names: Vec<&str> = lines
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .filter(|n| *n != "listings")
-        .collect();
+    let names: Vec<&str> =
+        lines.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|n| *n != "listings").collect();
     for name in names {
         let output = book(&["show", name]);
         let card = text(&output.stdout);
@@ -69,17 +56,7 @@ fn every_listing_has_a_card() {
 fn doctor_looks_at_each_part() {
     let output = book(&["doctor"]);
     let findings = text(&output.stdout);
-    for part in [
-        "toolchain",
-        "linker",
-        "processor",
-        "GPU",
-        "data",
-        "MiniLM",
-        "listings",
-        "servers",
-        "faiss",
-    ] {
+    for part in ["toolchain", "linker", "processor", "GPU", "data", "MiniLM", "listings", "servers", "faiss"] {
         assert!(findings.contains(part), "{part} in {findings}");
     }
     assert_eq!(output.status.success(), !findings.contains("BAD"), "{findings}");
@@ -89,10 +66,7 @@ fn doctor_looks_at_each_part() {
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = book(&["completions", shell]);
-        assert!(
-            output.status.success() && text(&output.stdout).contains("doctor"),
-            "{shell}"
-        );
+        assert!(output.status.success() && text(&output.stdout).contains("doctor"), "{shell}");
     }
 
     let bash = text(&book(&["completions", "bash"]).stdout);

@@ -34,10 +34,7 @@ pub struct FileCheck {
 
 /// The data folder: `EAS_DATA` if set, else `data/` of the workspace this crate was built in.
 pub fn root() -> PathBuf {
-    std::env::var_os("EAS_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data"),
-        PathBuf::from,
-    )
+    std::env::var_os("EAS_DATA").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data"), PathBuf::from)
 }
 
 /// The content of bundled file `name` (relative to [`root`], with `/`), after its length and SHA-256 have been checked.
@@ -58,10 +55,7 @@ pub fn verify_all() -> Result<Vec<FileCheck>, DataError> {
 pub(crate) fn verify_all_in(root: &Path) -> Result<Vec<FileCheck>, DataError> {
     Ok(origins_in(root)?
         .into_iter()
-        .map(|origin| FileCheck {
-            state: read_checked(root, &origin).map(|_| ()),
-            origin,
-        })
+        .map(|origin| FileCheck { state: read_checked(root, &origin).map(|_| ()), origin })
         .collect())
 }
 
@@ -69,24 +63,15 @@ pub(crate) fn read_verified_in(root: &Path, name: &str) -> Result<Vec<u8>, DataE
     let origin = origins_in(root)?
         .into_iter()
         .find(|origin| origin.name == name)
-        .ok_or_else(|| DataError::Unlisted {
-            name: name.to_owned(),
-            table: root.join(TABLE),
-        })?;
+        .ok_or_else(|| DataError::Unlisted { name: name.to_owned(), table: root.join(TABLE) })?;
     read_checked(root, &origin)
 }
 
 fn read_checked(root: &Path, origin: &Origin) -> Result<Vec<u8>, DataError> {
     let path = root.join(&origin.name);
     let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => DataError::Missing {
-            path: path.clone(),
-            name: origin.name.clone(),
-        },
-        _ => DataError::Io {
-            path: path.clone(),
-            source,
-        },
+        std::io::ErrorKind::NotFound => DataError::Missing { path: path.clone(), name: origin.name.clone() },
+        _ => DataError::Io { path: path.clone(), source },
     })?;
     if bytes.len() as u64 != origin.bytes {
         return Err(DataError::WrongLength {
@@ -98,12 +83,7 @@ fn read_checked(root: &Path, origin: &Origin) -> Result<Vec<u8>, DataError> {
     }
     let found = sha256_hex(&bytes);
     if found != origin.sha256 {
-        return Err(DataError::Altered {
-            path,
-            name: origin.name.clone(),
-            expected: origin.sha256.clone(),
-            found,
-        });
+        return Err(DataError::Altered { path, name: origin.name.clone(), expected: origin.sha256.clone(), found });
     }
     Ok(bytes)
 }
@@ -112,14 +92,8 @@ fn origins_in(root: &Path) -> Result<Vec<Origin>, DataError> {
     let table = root.join(TABLE);
     let text = std::fs::read_to_string(&table).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound if !root.is_dir() => DataError::NoRoot { path: root.to_owned() },
-        std::io::ErrorKind::NotFound => DataError::Missing {
-            path: table.clone(),
-            name: TABLE.to_owned(),
-        },
-        _ => DataError::Io {
-            path: table.clone(),
-            source,
-        },
+        std::io::ErrorKind::NotFound => DataError::Missing { path: table.clone(), name: TABLE.to_owned() },
+        _ => DataError::Io { path: table.clone(), source },
     })?;
     text.lines()
         .filter(|line| line.starts_with("| `"))
@@ -174,10 +148,7 @@ mod tests {
 
     #[test]
     fn the_digest_is_sha256() {
-        assert_eq!(
-            sha256_hex(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
@@ -203,10 +174,7 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.bin")).unwrap();
         let error = read_verified_in(folder.path(), "a.bin").unwrap_err();
         assert!(matches!(error, DataError::Missing { .. }), "{error}");
-        assert!(matches!(
-            verify_all_in(folder.path()).unwrap()[0].state,
-            Err(DataError::Missing { .. })
-        ));
+        assert!(matches!(verify_all_in(folder.path()).unwrap()[0].state, Err(DataError::Missing { .. })));
         let error = read_verified_in(folder.path(), "b.bin").unwrap_err();
         assert!(matches!(error, DataError::Unlisted { .. }), "{error}");
         let error = read_verified_in(&folder.path().join("nowhere"), "a.bin").unwrap_err();

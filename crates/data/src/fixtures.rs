@@ -23,22 +23,10 @@ pub fn mini_catalogue() -> MiniCatalogue {
     MiniCatalogue {
         documents: &CATALOGUE,
         queries: &[
-            Query {
-                text: "laptop",
-                relevant: &[0, 1],
-            },
-            Query {
-                text: "running shoes",
-                relevant: &[3, 4],
-            },
-            Query {
-                text: "cheap flights",
-                relevant: &[6, 7],
-            },
-            Query {
-                text: "car",
-                relevant: &[9, 10],
-            },
+            Query { text: "laptop", relevant: &[0, 1] },
+            Query { text: "running shoes", relevant: &[3, 4] },
+            Query { text: "cheap flights", relevant: &[6, 7] },
+            Query { text: "car", relevant: &[9, 10] },
         ],
     }
 }
@@ -72,11 +60,7 @@ pub struct OrlaManual {
 
 /// The Orla manual of chapter 1.
 pub fn orla_manual() -> OrlaManual {
-    OrlaManual {
-        passages: &ORLA_PASSAGES,
-        questions: &ORLA_QUESTIONS,
-        unanswerable: &ORLA_UNANSWERABLE,
-    }
+    OrlaManual { passages: &ORLA_PASSAGES, questions: &ORLA_QUESTIONS, unanswerable: &ORLA_UNANSWERABLE }
 }
 
 const CATALOGUE: [&str; 12] = [
@@ -138,10 +122,7 @@ const ORLA_QUESTIONS: [(&str, usize); 8] = [
     ("How do I get it onto my home network?", 12),
 ];
 
-const ORLA_UNANSWERABLE: [&str; 2] = [
-    "Who won the chess championship in 1972?",
-    "What is the capital of Mongolia?",
-];
+const ORLA_UNANSWERABLE: [&str; 2] = ["Who won the chess championship in 1972?", "What is the capital of Mongolia?"];
 
 #[cfg(test)]
 mod tests {
@@ -150,31 +131,16 @@ mod tests {
     #[test]
     fn references_point_at_documents() {
         let catalogue = mini_catalogue();
-        assert!(
-            catalogue
-                .queries
-                .iter()
-                .flat_map(|q| q.relevant)
-                .all(|&id| id < catalogue.documents.len())
-        );
+        assert!(catalogue.queries.iter().flat_map(|q| q.relevant).all(|&id| id < catalogue.documents.len()));
         let manual = orla_manual();
-        assert!(
-            manual
-                .questions
-                .iter()
-                .all(|&(_, passage)| passage < manual.passages.len())
-        );
+        assert!(manual.questions.iter().all(|&(_, passage)| passage < manual.passages.len()));
         assert!(manual.passages.iter().all(|passage| passage.ends_with('.')));
     }
 
     #[test]
     fn every_bank_sentence_has_the_word() {
         let senses = bank_senses();
-        assert!(
-            senses
-                .iter()
-                .all(|(sentence, _)| sentence.to_lowercase().contains("bank"))
-        );
+        assert!(senses.iter().all(|(sentence, _)| sentence.to_lowercase().contains("bank")));
         assert_eq!(senses.iter().filter(|(_, sense)| *sense == BankSense::Money).count(), 4);
     }
 }

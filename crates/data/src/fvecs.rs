@@ -9,20 +9,14 @@ use std::path::Path;
 /// Reads all rows; shape `(rows, dim)`, `(0, 0)` for an empty file. Rows of different length are an error.
 pub fn read_f32(path: impl AsRef<Path>) -> Result<Matrix, DataError> {
     let path = path.as_ref();
-    parse(&npy::read(path)?).map_err(|problem| DataError::Format {
-        path: path.to_owned(),
-        problem,
-    })
+    parse(&npy::read(path)?).map_err(|problem| DataError::Format { path: path.to_owned(), problem })
 }
 
 /// Reads all rows of a `.bvecs` file (SIFT1B), whose values are bytes; shape `(rows, dim)`, `(0, 0)` for an empty file. Rows of different
 /// length are an error.
 pub fn read_u8(path: impl AsRef<Path>) -> Result<Matrix, DataError> {
     let path = path.as_ref();
-    parse_bytes(&npy::read(path)?).map_err(|problem| DataError::Format {
-        path: path.to_owned(),
-        problem,
-    })
+    parse_bytes(&npy::read(path)?).map_err(|problem| DataError::Format { path: path.to_owned(), problem })
 }
 
 /// Writes one record a row.
@@ -43,10 +37,7 @@ pub fn write_f32(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), DataErro
         }
         file.flush()
     };
-    write().map_err(|source| DataError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| DataError::Io { path: path.to_owned(), source })
 }
 
 fn parse(bytes: &[u8]) -> Result<Matrix, String> {
@@ -117,11 +108,7 @@ mod tests {
     fn broken_files_are_refused() {
         let words = |words: &[i32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
         assert!(parse(&words(&[2, 0, 0, 2, 0])).unwrap_err().contains("5 words"));
-        assert!(
-            parse(&words(&[2, 0, 0, 1, 0, 0]))
-                .unwrap_err()
-                .contains("row 1 has dimension 1")
-        );
+        assert!(parse(&words(&[2, 0, 0, 1, 0, 0])).unwrap_err().contains("row 1 has dimension 1"));
         assert!(parse(&words(&[-1, 0])).unwrap_err().contains("dimension -1"));
         assert!(parse(&words(&[0, 0])).unwrap_err().contains("dimension 0"));
         assert!(parse(&words(&[i32::MAX, 0])).unwrap_err().contains("aren't rows"));

@@ -13,10 +13,7 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 pub fn read_f32(path: impl AsRef<Path>) -> Result<Matrix, DataError> {
     let path = path.as_ref();
     let bytes = read(path)?;
-    parse(&bytes).map_err(|problem| DataError::Format {
-        path: path.to_owned(),
-        problem,
-    })
+    parse(&bytes).map_err(|problem| DataError::Format { path: path.to_owned(), problem })
 }
 
 /// Writes `matrix` as a two-dimensional little-endian `float32` array in C order, format version 1.0.
@@ -30,10 +27,7 @@ pub fn write_f32(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), DataErro
         }
         file.flush()
     };
-    write().map_err(|source| DataError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| DataError::Io { path: path.to_owned(), source })
 }
 
 /// Reads a little-endian integer array (`int32`, `int64`, `uint32` or `uint64`) in C order, such as the ids of a ground truth: one
@@ -41,10 +35,7 @@ pub fn write_f32(path: impl AsRef<Path>, matrix: &Matrix) -> Result<(), DataErro
 pub fn read_ids(path: impl AsRef<Path>) -> Result<Vec<Vec<u64>>, DataError> {
     let path = path.as_ref();
     let bytes = read(path)?;
-    parse_ids(&bytes).map_err(|problem| DataError::Format {
-        path: path.to_owned(),
-        problem,
-    })
+    parse_ids(&bytes).map_err(|problem| DataError::Format { path: path.to_owned(), problem })
 }
 
 /// Writes rows of ids as a two-dimensional little-endian `int64` array; NumPy's default integer. The rows must be of one length and
@@ -52,10 +43,7 @@ pub fn read_ids(path: impl AsRef<Path>) -> Result<Vec<Vec<u64>>, DataError> {
 pub fn write_ids(path: impl AsRef<Path>, rows: &[Vec<u64>]) -> Result<(), DataError> {
     let path = path.as_ref();
     let dim = rows.first().map_or(0, Vec::len);
-    let format = |problem| DataError::Format {
-        path: path.to_owned(),
-        problem,
-    };
+    let format = |problem| DataError::Format { path: path.to_owned(), problem };
     if let Some((at, row)) = rows.iter().enumerate().find(|(_, row)| row.len() != dim) {
         return Err(format(format!("row {at} has {} ids, the first has {dim}", row.len())));
     }
@@ -70,20 +58,14 @@ pub fn write_ids(path: impl AsRef<Path>, rows: &[Vec<u64>]) -> Result<(), DataEr
         }
         file.flush()
     };
-    write().map_err(|source| DataError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| DataError::Io { path: path.to_owned(), source })
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     Ok(bytes)
 }
 
@@ -140,9 +122,7 @@ fn parse_ids(bytes: &[u8]) -> Result<Vec<Vec<u64>>, String> {
 }
 
 fn parts<'a>(bytes: &'a [u8], accepted: &[&'static str]) -> Result<Parts<'a>, String> {
-    let rest = bytes
-        .strip_prefix(MAGIC)
-        .ok_or("not an npy file: the magic bytes are missing")?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or("not an npy file: the magic bytes are missing")?;
     let truncated = || format!("the file ends inside its header ({} bytes)", bytes.len());
     let (version, rest) = rest.split_at_checked(2).ok_or_else(truncated)?;
     let width = match version[0] {
@@ -151,10 +131,7 @@ fn parts<'a>(bytes: &'a [u8], accepted: &[&'static str]) -> Result<Parts<'a>, St
         other => return Err(format!("npy format version {other}, 1 to 3 expected")),
     };
     let (length, rest) = rest.split_at_checked(width).ok_or_else(truncated)?;
-    let length = length
-        .iter()
-        .rev()
-        .fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+    let length = length.iter().rev().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
     let (head, data) = rest.split_at_checked(length).ok_or_else(truncated)?;
     let head = std::str::from_utf8(head).map_err(|_| "the header isn't text")?;
     if value_of(head, "fortran_order")?.starts_with("True") {
@@ -236,18 +213,12 @@ mod tests {
             let values = (0..rows * dim).map(|i| (i as f32).sin()).collect();
             let matrix = Matrix::from_vec(rows, dim, values).unwrap();
             write_f32(&path, &matrix).unwrap();
-            assert_eq!(
-                (std::fs::metadata(&path).unwrap().len() as usize - 4 * rows * dim) % 64,
-                0
-            );
+            assert_eq!((std::fs::metadata(&path).unwrap().len() as usize - 4 * rows * dim) % 64, 0);
             let back = read_f32(&path).unwrap();
             assert_eq!((back.rows(), back.dim()), (rows, dim));
             assert_eq!(back.as_slice(), matrix.as_slice());
         }
-        assert!(matches!(
-            read_f32(folder.path().join("none")),
-            Err(DataError::Io { .. })
-        ));
+        assert!(matches!(read_f32(folder.path().join("none")), Err(DataError::Io { .. })));
     }
 
     #[test]
@@ -267,18 +238,8 @@ mod tests {
                 Err(reason) => assert!(negative && reason.contains("element 1 is negative"), "{reason}"),
             }
         }
-        assert!(
-            write_ids(&path, &[vec![1], vec![]])
-                .unwrap_err()
-                .to_string()
-                .contains("row 1 has 0")
-        );
-        assert!(
-            write_ids(&path, &[vec![u64::MAX]])
-                .unwrap_err()
-                .to_string()
-                .contains("too large")
-        );
+        assert!(write_ids(&path, &[vec![1], vec![]]).unwrap_err().to_string().contains("row 1 has 0"));
+        assert!(write_ids(&path, &[vec![u64::MAX]]).unwrap_err().to_string().contains("too large"));
         write_f32(&path, &Matrix::zeros(1, 1)).unwrap();
         assert!(read_ids(&path).unwrap_err().to_string().contains("'<f4'"));
     }
@@ -300,11 +261,7 @@ mod tests {
             bytes.extend([0; 8]);
             parse(&bytes).unwrap_err()
         };
-        let f4 = |shape: &str| {
-            with(&format!(
-                "{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-            ))
-        };
+        let f4 = |shape: &str| with(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"));
         assert!(f4("(18446744073709551615, 18446744073709551615)").contains("doesn't fit"));
         assert!(f4("(99999999999999999999, 2)").contains("isn't a size"));
         assert!(f4("(4000000000, 1)").contains("doesn't fit"));

@@ -41,12 +41,7 @@ pub struct Daily {
 /// Yearly mean sunspot numbers, 1700 to 2008.
 pub fn sunspots() -> Result<Vec<Yearly>, DataError> {
     let table = Table::open("series/sunspots.csv.gz")?;
-    let read = |row: &Vec<String>| {
-        Ok(Yearly {
-            year: table.number(&row[0])?,
-            sunspots: table.number(&row[1])?,
-        })
-    };
+    let read = |row: &Vec<String>| Ok(Yearly { year: table.number(&row[0])?, sunspots: table.number(&row[1])? });
     table.rows.iter().map(read).collect()
 }
 
@@ -98,13 +93,7 @@ mod tests {
     fn co2_is_weekly_with_59_gaps() {
         let series = co2().unwrap();
         assert_eq!(series.len(), 2284);
-        assert_eq!(
-            series[0],
-            Weekly {
-                day: -4296,
-                ppm: Some(316.1)
-            }
-        ); // 1958-03-29
+        assert_eq!(series[0], Weekly { day: -4296, ppm: Some(316.1) }); // 1958-03-29
         assert!(series.windows(2).all(|pair| pair[1].day == pair[0].day + 7));
         assert_eq!(series.iter().filter(|week| week.ppm.is_none()).count(), 59);
     }

@@ -17,18 +17,12 @@ impl Table {
     }
 
     fn parse(name: &'static str, gz: &[u8]) -> Result<Self, DataError> {
-        let mut table = Self {
-            name,
-            header: Vec::new(),
-            rows: Vec::new(),
-        };
+        let mut table = Self { name, header: Vec::new(), rows: Vec::new() };
         let mut text = String::new();
         GzDecoder::new(gz)
             .read_to_string(&mut text)
             .map_err(|error| table.error(format!("doesn't inflate: {error}")))?;
-        let mut lines = text
-            .lines()
-            .map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
         table.header = lines.next().ok_or_else(|| table.error("no header line".to_owned()))?;
         for row in lines {
             if row.len() != table.header.len() {
@@ -41,15 +35,11 @@ impl Table {
     }
 
     pub(crate) fn number<T: std::str::FromStr>(&self, cell: &str) -> Result<T, DataError> {
-        cell.parse()
-            .map_err(|_| self.error(format!("{cell:?} isn't a number of the expected kind")))
+        cell.parse().map_err(|_| self.error(format!("{cell:?} isn't a number of the expected kind")))
     }
 
     pub(crate) fn error(&self, problem: String) -> DataError {
-        DataError::Format {
-            path: bundle::root().join(self.name),
-            problem,
-        }
+        DataError::Format { path: bundle::root().join(self.name), problem }
     }
 }
 

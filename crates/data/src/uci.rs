@@ -57,20 +57,14 @@ pub fn diabetes() -> Result<Regression, DataError> {
     let (features, targets) = features_and_last(&table)?;
     Ok(Regression {
         features,
-        targets: targets
-            .iter()
-            .map(|cell| table.number(cell))
-            .collect::<Result<_, _>>()?,
+        targets: targets.iter().map(|cell| table.number(cell)).collect::<Result<_, _>>()?,
         feature_names: table.header[..table.header.len() - 1].to_vec(),
     })
 }
 
 fn labelled(name: &'static str) -> Result<Labelled, DataError> {
     let table = Table::open(name)?;
-    let (last, names) = table
-        .header
-        .split_last()
-        .ok_or_else(|| table.error("no columns".to_owned()))?;
+    let (last, names) = table.header.split_last().ok_or_else(|| table.error("no columns".to_owned()))?;
     let classes: Vec<String> = last
         .strip_prefix("class=")
         .ok_or_else(|| table.error(format!("last column is {last:?}, `class=...` expected")))?
@@ -78,19 +72,11 @@ fn labelled(name: &'static str) -> Result<Labelled, DataError> {
         .map(str::to_owned)
         .collect();
     let (features, cells) = features_and_last(&table)?;
-    let labels = cells
-        .iter()
-        .map(|cell| table.number::<usize>(cell))
-        .collect::<Result<Vec<_>, _>>()?;
+    let labels = cells.iter().map(|cell| table.number::<usize>(cell)).collect::<Result<Vec<_>, _>>()?;
     if let Some(label) = labels.iter().find(|&&label| label >= classes.len()) {
         return Err(table.error(format!("class {label} of {}", classes.len())));
     }
-    Ok(Labelled {
-        features,
-        labels,
-        feature_names: names.to_vec(),
-        class_names: classes,
-    })
+    Ok(Labelled { features, labels, feature_names: names.to_vec(), class_names: classes })
 }
 
 fn features_and_last(table: &Table) -> Result<(Matrix, Vec<&str>), DataError> {
@@ -127,12 +113,7 @@ mod tests {
     #[test]
     fn tables_equal_those_of_scikit_learn() {
         let cases = [
-            (
-                digits(),
-                64,
-                561_718.0,
-                vec![178, 182, 177, 183, 181, 182, 181, 179, 174, 180],
-            ),
+            (digits(), 64, 561_718.0, vec![178, 182, 177, 183, 181, 182, 181, 179, 174, 180]),
             (iris(), 4, 2_078.7, vec![50, 50, 50]),
             (wine(), 13, 159_975.295_999, vec![59, 71, 48]),
             (breast_cancer(), 30, 1_056_474.459_635_6, vec![212, 357]),

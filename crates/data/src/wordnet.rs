@@ -212,23 +212,13 @@ impl WordNet {
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
-        let bad = |problem: String| DataError::Format {
-            path: path.to_owned(),
-            problem,
-        };
+        let bad = |problem: String| DataError::Format { path: path.to_owned(), problem };
         let blocks = split_blocks(bytes).ok_or_else(|| bad("the header isn't that of a synset file".to_owned()))?;
         let parsed: Vec<Result<Block, String>> = std::thread::scope(|scope| {
-            let handles: Vec<_> = blocks
-                .iter()
-                .map(|block| scope.spawn(move || parse_block(block)))
-                .collect();
+            let handles: Vec<_> = blocks.iter().map(|block| scope.spawn(move || parse_block(block))).collect();
             handles
                 .into_iter()
-                .map(|handle| {
-                    handle
-                        .join()
-                        .unwrap_or_else(|_| Err("a reader thread failed".to_owned()))
-                })
+                .map(|handle| handle.join().unwrap_or_else(|_| Err("a reader thread failed".to_owned())))
                 .collect()
         });
         let mut synsets = Vec::with_capacity(blocks.iter().map(|block| block.synsets).sum());
@@ -254,11 +244,7 @@ impl WordNet {
             }
         }
         let graph = edges.into_iter().map(|list| adjacency(count, &list)).collect();
-        let mut wordnet = Self {
-            synsets,
-            graph,
-            by_lemma: OnceLock::new(),
-        };
+        let mut wordnet = Self { synsets, graph, by_lemma: OnceLock::new() };
         wordnet.fill_hypernyms();
         wordnet.fill_parts_of_speech().map_err(bad)?;
         Ok(wordnet)
@@ -321,11 +307,7 @@ fn split_blocks(bytes: &[u8]) -> Option<Vec<RawBlock<'_>>> {
         }
         let deflated = rest.get(..length)?;
         rest = &rest[length..];
-        blocks.push(RawBlock {
-            deflated,
-            text_bytes,
-            synsets,
-        });
+        blocks.push(RawBlock { deflated, text_bytes, synsets });
     }
     (rest.is_empty() && !blocks.is_empty()).then_some(blocks)
 }
@@ -338,25 +320,14 @@ fn parse_block(block: &RawBlock<'_>) -> Result<Block, String> {
         .map_err(|error| format!("a block doesn't inflate: {error}"))?;
     let text = String::from_utf8(text).map_err(|error| error.to_string())?;
     if text.len() != block.text_bytes {
-        return Err(format!(
-            "a block has {} bytes of text, {} expected",
-            text.len(),
-            block.text_bytes
-        ));
+        return Err(format!("a block has {} bytes of text, {} expected", text.len(), block.text_bytes));
     }
-    let mut out = Block {
-        synsets: Vec::with_capacity(block.synsets),
-        edges: Vec::with_capacity(2 * block.synsets),
-    };
+    let mut out = Block { synsets: Vec::with_capacity(block.synsets), edges: Vec::with_capacity(2 * block.synsets) };
     for line in text.lines() {
         parse_synset(line, &mut out).ok_or_else(|| format!("not a synset: {line:?}"))?;
     }
     if out.synsets.len() != block.synsets {
-        return Err(format!(
-            "a block has {} synsets, {} expected",
-            out.synsets.len(),
-            block.synsets
-        ));
+        return Err(format!("a block has {} synsets, {} expected", out.synsets.len(), block.synsets));
     }
     Ok(out)
 }
@@ -448,9 +419,7 @@ mod tests {
     }
 
     fn lemmas_of(ids: &[u32]) -> Vec<&'static str> {
-        ids.iter()
-            .map(|&id| wordnet().synsets()[id as usize].lemmas[0].as_str())
-            .collect()
+        ids.iter().map(|&id| wordnet().synsets()[id as usize].lemmas[0].as_str()).collect()
     }
 
     /// Counts of the database's own statistics page, `wnstats(7)`.
@@ -500,14 +469,8 @@ mod tests {
     fn relations_hold_both_ways() {
         let wn = wordnet();
         let id = |lemma: &str| wn.by_lemma(lemma)[0];
-        assert_eq!(
-            lemmas_of(wn.related(id("Danube"), Relation::InstanceHypernym)),
-            ["river"]
-        );
-        assert!(
-            wn.related(id("river"), Relation::InstanceHyponym)
-                .contains(&id("danube"))
-        );
+        assert_eq!(lemmas_of(wn.related(id("Danube"), Relation::InstanceHypernym)), ["river"]);
+        assert!(wn.related(id("river"), Relation::InstanceHyponym).contains(&id("danube")));
         let snore = wn.by_lemma("saw wood")[0];
         assert_eq!(lemmas_of(wn.related(snore, Relation::Entailment)), ["sleep"]);
         let pairs = |relation| (0..117_659).map(|id| wn.related(id, relation).len()).sum::<usize>();
@@ -534,12 +497,7 @@ mod tests {
         let bytes = bundle::read_verified(FILE).unwrap();
         let path = PathBuf::from("wordnet30.bin");
         let refused = |bytes: &[u8]| WordNet::parse(bytes, &path).unwrap_err().to_string();
-        for damaged in [
-            &b""[..],
-            b"EASWN1 ",
-            b"EASWN1 1\n99999999999 5 5\n",
-            b"EASWN1 1\n1 99999999999 5\nx",
-        ] {
+        for damaged in [&b""[..], b"EASWN1 ", b"EASWN1 1\n99999999999 5 5\n", b"EASWN1 1\n1 99999999999 5\nx"] {
             assert!(refused(damaged).contains("wordnet30.bin"));
         }
         assert!(refused(&bytes[..bytes.len() - 1]).contains("header"));

@@ -58,11 +58,7 @@ impl Workload<'_> {
                 expected: "at least 1",
             });
         }
-        let truth: Vec<Vec<u64>> = self
-            .truth
-            .iter()
-            .map(|ids| ids.iter().take(self.k).copied().collect())
-            .collect();
+        let truth: Vec<Vec<u64>> = self.truth.iter().map(|ids| ids.iter().take(self.k).copied().collect()).collect();
         for row in 0..self.warmup {
             subject.search(self.queries.row(row % self.queries.rows()), self.k);
         }
@@ -78,11 +74,7 @@ impl Workload<'_> {
             }
             medians.push(Quantiles::of(&service[first..])?.p50);
         }
-        Ok(BenchReport {
-            recall: RecallReport::new(&found, &truth, 1)?,
-            service,
-            medians,
-        })
+        Ok(BenchReport { recall: RecallReport::new(&found, &truth, 1)?, service, medians })
     }
 }
 
@@ -171,11 +163,7 @@ impl Throughput {
 pub fn throughput(subject: &dyn Subject, queries: &Matrix, k: usize, threads: usize) -> Result<Throughput, EvalError> {
     not_empty("queries", queries.as_slice())?;
     if threads == 0 {
-        return Err(EvalError::Argument {
-            name: "threads",
-            got: "0".into(),
-            expected: "at least 1",
-        });
+        return Err(EvalError::Argument { name: "threads", got: "0".into(), expected: "at least 1" });
     }
     let start = Instant::now();
     let busy: Duration = std::thread::scope(|scope| {
@@ -195,11 +183,7 @@ pub fn throughput(subject: &dyn Subject, queries: &Matrix, k: usize, threads: us
         workers.into_iter().filter_map(|worker| worker.join().ok()).sum()
     });
     let searches = threads * queries.rows();
-    Ok(Throughput {
-        threads,
-        qps: searches as f64 / start.elapsed().as_secs_f64(),
-        mean: busy / searches as u32,
-    })
+    Ok(Throughput { threads, qps: searches as f64 / start.elapsed().as_secs_f64(), mean: busy / searches as u32 })
 }
 
 #[cfg(test)]
@@ -220,13 +204,7 @@ mod tests {
     fn recall_and_times_are_those_of_the_subject() {
         let queries = Matrix::from_rows(&[[10.0], [20.0]]).unwrap();
         let truth = [vec![10, 11, 12], vec![20, 99, 21]];
-        let workload = Workload {
-            queries: &queries,
-            truth: &truth,
-            k: 2,
-            warmup: 1,
-            repeats: 3,
-        };
+        let workload = Workload { queries: &queries, truth: &truth, k: 2, warmup: 1, repeats: 3 };
         let report = workload.run(&Napper(Duration::from_millis(2))).unwrap();
         assert_eq!(report.recall.per_query, [1.0, 0.5]);
         assert_eq!((report.service.len(), report.medians.len()), (6, 3));
@@ -260,44 +238,19 @@ mod tests {
         service[100] = Duration::from_millis(100);
         let latency = open_loop(&service, Duration::from_millis(1));
         // The queue of 99.5 ms shrinks by half a millisecond a request: 199 of them wait.
-        assert_eq!(
-            latency
-                .iter()
-                .filter(|time| **time > Duration::from_micros(500))
-                .count(),
-            199
-        );
-        assert_eq!(
-            service
-                .iter()
-                .filter(|time| **time > Duration::from_micros(500))
-                .count(),
-            1
-        );
+        assert_eq!(latency.iter().filter(|time| **time > Duration::from_micros(500)).count(), 199);
+        assert_eq!(service.iter().filter(|time| **time > Duration::from_micros(500)).count(), 1);
     }
 
     #[test]
     fn bad_input_is_refused() {
         let queries = Matrix::zeros(2, 1);
         let truth = [vec![0], vec![0]];
-        let good = Workload {
-            queries: &queries,
-            truth: &truth,
-            k: 1,
-            warmup: 0,
-            repeats: 1,
-        };
+        let good = Workload { queries: &queries, truth: &truth, k: 1, warmup: 0, repeats: 1 };
         let nap = Napper(Duration::ZERO);
         assert!(good.run(&nap).is_ok());
         assert!(Workload { repeats: 0, ..good }.run(&nap).is_err());
         assert!(Workload { k: 0, ..good }.run(&nap).is_err());
-        assert!(
-            Workload {
-                truth: &truth[..1],
-                ..good
-            }
-            .run(&nap)
-            .is_err()
-        );
+        assert!(Workload { truth: &truth[..1], ..good }.run(&nap).is_err());
     }
 }

@@ -55,11 +55,7 @@ fn resampled_means(values: &[f64], resamples: usize, seed: u64) -> Result<Vec<f6
     not_empty("values", values)?;
     finite("values", values)?;
     if resamples == 0 {
-        return Err(EvalError::Argument {
-            name: "resamples",
-            got: "0".into(),
-            expected: "at least 1",
-        });
+        return Err(EvalError::Argument { name: "resamples", got: "0".into(), expected: "at least 1" });
     }
     // Sorted first, so that the same draws pick the same values whatever the order of the sample.
     let mut sample = values.to_vec();
@@ -73,11 +69,7 @@ fn resampled_means(values: &[f64], resamples: usize, seed: u64) -> Result<Vec<f6
 }
 
 fn interval(values: &[f64], sorted_means: &[f64]) -> Interval {
-    Interval {
-        mean: mean(values),
-        low: quantile(sorted_means, 0.025),
-        high: quantile(sorted_means, 0.975),
-    }
+    Interval { mean: mean(values), low: quantile(sorted_means, 0.025), high: quantile(sorted_means, 0.975) }
 }
 
 /// Quantile `q` in `[0, 1]` of non-empty ascending `sorted`, linear between the neighbours (numpy's default).
@@ -130,11 +122,7 @@ mod tests {
         let mut rng = SplitMix64::new(9);
         let base: Vec<f64> = (0..300).map(|_| rng.normal()).collect();
         let better: Vec<f64> = base.iter().map(|x| x + 0.3 + 0.5 * rng.normal()).collect();
-        let same: Vec<f64> = base
-            .iter()
-            .enumerate()
-            .map(|(i, x)| x + if i % 2 == 0 { 0.5 } else { -0.5 })
-            .collect();
+        let same: Vec<f64> = base.iter().enumerate().map(|(i, x)| x + if i % 2 == 0 { 0.5 } else { -0.5 }).collect();
         let test = paired_bootstrap(&better, &base, 1_000, 1).unwrap();
         assert!(test.p_value < 0.01 && test.difference.low > 0.0, "{test:?}");
         assert!(paired_bootstrap(&same, &base, 1_000, 1).unwrap().p_value > 0.5);

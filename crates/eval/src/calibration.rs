@@ -48,19 +48,14 @@ pub fn reliability(probabilities: &[f64], came_true: &[bool], bins: usize) -> Re
 /// Expected calibration error: the mean over predictions of |confidence - accuracy| of their bin (Naeini et al. 2015).
 pub fn expected_calibration_error(probabilities: &[f64], came_true: &[bool], bins: usize) -> Result<f64, EvalError> {
     let diagram = reliability(probabilities, came_true, bins)?;
-    let gaps = diagram
-        .iter()
-        .map(|b| b.count as f64 * (b.confidence - b.accuracy).abs());
+    let gaps = diagram.iter().map(|b| b.count as f64 * (b.confidence - b.accuracy).abs());
     Ok(gaps.sum::<f64>() / probabilities.len() as f64)
 }
 
 /// Mean squared difference between probability and outcome.
 pub fn brier_score(probabilities: &[f64], came_true: &[bool]) -> Result<f64, EvalError> {
     reliability(probabilities, came_true, 1)?;
-    let errors = probabilities
-        .iter()
-        .zip(came_true)
-        .map(|(&p, &hit)| (p - f64::from(u8::from(hit))).powi(2));
+    let errors = probabilities.iter().zip(came_true).map(|(&p, &hit)| (p - f64::from(u8::from(hit))).powi(2));
     Ok(errors.sum::<f64>() / probabilities.len() as f64)
 }
 
@@ -89,10 +84,7 @@ impl Logistic {
             finite("features", row)?;
         }
         if labels.iter().all(|&l| l == labels[0]) {
-            return Err(EvalError::OneClass {
-                count: labels.len(),
-                label: labels[0].to_string(),
-            });
+            return Err(EvalError::OneClass { count: labels.len(), label: labels[0].to_string() });
         }
         let scales: Vec<(f64, f64)> = (0..dim).map(|d| mean_and_deviation(features, d)).collect();
         let rows: Vec<Vec<f64>> = features
@@ -105,10 +97,7 @@ impl Logistic {
         let theta = newton(&rows, labels, l2);
         let weights: Vec<f64> = theta.iter().zip(&scales).map(|(w, (_, dev))| w / dev).collect();
         let shift: f64 = weights.iter().zip(&scales).map(|(w, (mean, _))| w * mean).sum();
-        Ok(Self {
-            weights,
-            bias: theta[dim] - shift,
-        })
+        Ok(Self { weights, bias: theta[dim] - shift })
     }
 
     /// The log odds of one feature row.
@@ -124,11 +113,7 @@ impl Logistic {
 }
 
 fn argument(name: &'static str, got: &str, expected: &'static str) -> EvalError {
-    EvalError::Argument {
-        name,
-        got: got.into(),
-        expected,
-    }
+    EvalError::Argument { name, got: got.into(), expected }
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -205,11 +190,7 @@ fn solve_cholesky(mut a: Vec<Vec<f64>>, b: &[f64]) -> Vec<f64> {
     for i in 0..n {
         for j in 0..=i {
             let sum: f64 = a[i][j] - (0..j).map(|k| a[i][k] * a[j][k]).sum::<f64>();
-            a[i][j] = if i == j {
-                sum.max(f64::MIN_POSITIVE).sqrt()
-            } else {
-                sum / a[j][j]
-            };
+            a[i][j] = if i == j { sum.max(f64::MIN_POSITIVE).sqrt() } else { sum / a[j][j] };
         }
     }
     let mut x = b.to_vec();
@@ -233,10 +214,7 @@ mod tests {
         let p = [0.05, 0.15, 0.15, 0.95, 1.0];
         let hit = [false, true, false, true, true];
         let bins = reliability(&p, &hit, 10).unwrap();
-        assert_eq!(
-            bins.iter().map(|b| b.count).collect::<Vec<_>>(),
-            [1, 2, 0, 0, 0, 0, 0, 0, 0, 2]
-        );
+        assert_eq!(bins.iter().map(|b| b.count).collect::<Vec<_>>(), [1, 2, 0, 0, 0, 0, 0, 0, 0, 2]);
         // (0.05 * 1 + |0.15 - 0.5| * 2 + |0.975 - 1| * 2) / 5
         assert_abs_diff_eq!(expected_calibration_error(&p, &hit, 10).unwrap(), 0.16, epsilon = 1e-12);
         assert_abs_diff_eq!(brier_score(&[0.5, 1.0], &[true, true]).unwrap(), 0.125, epsilon = 1e-12);
@@ -250,9 +228,7 @@ mod tests {
     #[test]
     fn a_fit_recovers_planted_weights_and_is_calibrated() {
         let mut rng = SplitMix64::new(4);
-        let rows: Vec<Vec<f64>> = (0..20_000)
-            .map(|_| vec![rng.normal(), 100.0 + 10.0 * rng.normal(), 7.0])
-            .collect();
+        let rows: Vec<Vec<f64>> = (0..20_000).map(|_| vec![rng.normal(), 100.0 + 10.0 * rng.normal(), 7.0]).collect();
         let truth = |row: &[f64]| sigmoid(1.5 * row[0] - 0.2 * row[1] + 20.5);
         let labels: Vec<bool> = rows.iter().map(|row| rng.chance(truth(row))).collect();
         let fit = Logistic::fit(&rows, &labels, 1e-6).unwrap();
@@ -294,10 +270,7 @@ mod tests {
         assert!(Logistic::fit(&one, &[true, false], 0.0).is_err());
         assert!(Logistic::fit(&[vec![1.0], vec![f64::NAN]], &[true, false], 0.1).is_err());
         assert!(Logistic::fit(&[vec![1.0], vec![]], &[true, false], 0.1).is_err());
-        let fit = Logistic {
-            weights: vec![1.0],
-            bias: 0.0,
-        };
+        let fit = Logistic { weights: vec![1.0], bias: 0.0 };
         assert!(fit.predict(&[1.0, 2.0]).is_err());
         assert_eq!(fit.predict(&[0.0]), Ok(0.5));
     }

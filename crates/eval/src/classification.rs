@@ -59,10 +59,7 @@ impl Confusion {
 
     /// Harmonic mean of precision and recall; 0 when both are.
     pub fn f1(&self) -> f64 {
-        share(
-            2 * self.true_positives,
-            2 * self.true_positives + self.false_positives + self.false_negatives,
-        )
+        share(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
     }
 
     /// Share of all decisions that are right.
@@ -122,18 +119,10 @@ pub fn cost_curve(
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
 
-    let mut counts = Confusion {
-        true_negatives: negatives,
-        false_negatives: positives,
-        ..Confusion::default()
-    };
+    let mut counts = Confusion { true_negatives: negatives, false_negatives: positives, ..Confusion::default() };
     let misses = miss_costs.iter().zip(labels).filter(|(_, l)| **l);
     let mut cost: f64 = misses.map(|(c, _)| c).sum();
-    let mut curve = vec![ThresholdPoint {
-        threshold: f64::INFINITY,
-        counts,
-        cost,
-    }];
+    let mut curve = vec![ThresholdPoint { threshold: f64::INFINITY, counts, cost }];
     for (at, &i) in order.iter().enumerate() {
         if labels[i] {
             counts.true_positives += 1;
@@ -145,11 +134,7 @@ pub fn cost_curve(
             cost += false_alarm_cost;
         }
         if order.get(at + 1).is_none_or(|&next| scores[next] != scores[i]) {
-            curve.push(ThresholdPoint {
-                threshold: scores[i],
-                counts,
-                cost,
-            });
+            curve.push(ThresholdPoint { threshold: scores[i], counts, cost });
         }
     }
     Ok(curve)
@@ -171,10 +156,7 @@ fn check(scores: &[f64], labels: &[bool]) -> Result<(usize, usize), EvalError> {
     finite("scores", scores)?;
     let positives = labels.iter().filter(|l| **l).count();
     if positives == 0 || positives == labels.len() {
-        return Err(EvalError::OneClass {
-            count: labels.len(),
-            label: labels[0].to_string(),
-        });
+        return Err(EvalError::OneClass { count: labels.len(), label: labels[0].to_string() });
     }
     Ok((positives, labels.len() - positives))
 }
@@ -190,10 +172,7 @@ mod tests {
         let labels = [true, true, true, false, false, false, false];
         let scores = [0.9, 0.8, 0.2, 0.85, 0.1, 0.1, 0.3];
         let c = Confusion::at_threshold(&scores, &labels, 0.8).unwrap();
-        assert_eq!(
-            (c.true_positives, c.false_positives, c.true_negatives, c.false_negatives),
-            (2, 1, 3, 1)
-        );
+        assert_eq!((c.true_positives, c.false_positives, c.true_negatives, c.false_negatives), (2, 1, 3, 1));
         assert_abs_diff_eq!(c.precision(), 2.0 / 3.0);
         assert_abs_diff_eq!(c.recall(), 2.0 / 3.0);
         assert_abs_diff_eq!(c.f1(), 2.0 / 3.0);

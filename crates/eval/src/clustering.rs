@@ -38,11 +38,7 @@ pub fn pairwise<C: Ord, T: Ord>(clusters: &[C], classes: &[T]) -> Result<Pairwis
     let both = pairs(clusters.iter().zip(classes));
     let share = |whole: f64| if whole == 0.0 { 1.0 } else { both / whole };
     let (precision, recall) = (share(together), share(belong));
-    let f1 = if precision + recall == 0.0 {
-        0.0
-    } else {
-        2.0 * precision * recall / (precision + recall)
-    };
+    let f1 = if precision + recall == 0.0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) };
     Ok(PairwiseScores { precision, recall, f1 })
 }
 

@@ -9,11 +9,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64, EvalError> {
     finite("x", x)?;
     finite("y", y)?;
     if x.len() < 2 {
-        return Err(EvalError::Argument {
-            name: "number of pairs",
-            got: x.len().to_string(),
-            expected: "at least 2",
-        });
+        return Err(EvalError::Argument { name: "number of pairs", got: x.len().to_string(), expected: "at least 2" });
     }
     let (mean_x, mean_y) = (mean(x), mean(y));
     let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);

@@ -60,30 +60,18 @@ pub enum EvalError {
 }
 
 pub(crate) fn same_length(what: &'static str, left: usize, right: usize) -> Result<(), EvalError> {
-    if left == right {
-        Ok(())
-    } else {
-        Err(EvalError::Length { what, left, right })
-    }
+    if left == right { Ok(()) } else { Err(EvalError::Length { what, left, right }) }
 }
 
 pub(crate) fn finite(what: &'static str, values: &[f64]) -> Result<(), EvalError> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(EvalError::NotFinite {
-            what,
-            at,
-            value: values[at],
-        }),
+        Some(at) => Err(EvalError::NotFinite { what, at, value: values[at] }),
     }
 }
 
 pub(crate) fn not_empty<T>(what: &'static str, values: &[T]) -> Result<(), EvalError> {
-    if values.is_empty() {
-        Err(EvalError::Empty(what))
-    } else {
-        Ok(())
-    }
+    if values.is_empty() { Err(EvalError::Empty(what)) } else { Ok(()) }
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

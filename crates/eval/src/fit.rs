@@ -40,11 +40,7 @@ pub fn fit_line(x: &[f64], y: &[f64]) -> Result<LineFit, EvalError> {
     let intercept = mean_y - slope * mean_x;
     let residual: f64 = x.iter().zip(y).map(|(a, b)| (b - intercept - slope * a).powi(2)).sum();
     let total: f64 = y.iter().map(|v| (v - mean_y).powi(2)).sum();
-    Ok(LineFit {
-        intercept,
-        slope,
-        r_squared: if total > 0.0 { 1.0 - residual / total } else { 1.0 },
-    })
+    Ok(LineFit { intercept, slope, r_squared: if total > 0.0 { 1.0 - residual / total } else { 1.0 } })
 }
 
 /// Fits `y = intercept + slope * log2(n)`: the slope is the rise a doubling of `n`. All `n` must be positive.
@@ -65,11 +61,7 @@ fn logarithms(name: &'static str, values: impl Iterator<Item = f64>) -> Result<V
             if v > 0.0 && v.is_finite() {
                 Ok(v.log2())
             } else {
-                Err(EvalError::Argument {
-                    name,
-                    got: v.to_string(),
-                    expected: "positive",
-                })
+                Err(EvalError::Argument { name, got: v.to_string(), expected: "positive" })
             }
         })
         .collect()
@@ -91,9 +83,7 @@ mod tests {
 
     #[test]
     fn growth_laws_are_recovered() {
-        let log: Vec<(f64, f64)> = (10..16)
-            .map(|e| (f64::from(e).exp2(), 5.0 + 32.0 * f64::from(e)))
-            .collect();
+        let log: Vec<(f64, f64)> = (10..16).map(|e| (f64::from(e).exp2(), 5.0 + 32.0 * f64::from(e))).collect();
         let fit = fit_log2(&log).unwrap();
         assert_abs_diff_eq!(fit.slope, 32.0, epsilon = 1e-9);
         assert_abs_diff_eq!(fit.intercept, 5.0, epsilon = 1e-9);
@@ -107,12 +97,7 @@ mod tests {
         assert!(fit_line(&[], &[]).is_err());
         assert!(fit_line(&[2.0, 2.0], &[1.0, 3.0]).is_err());
         assert!(fit_line(&[1.0, 2.0], &[1.0, f64::INFINITY]).is_err());
-        assert!(
-            fit_log2(&[(0.0, 1.0), (2.0, 2.0)])
-                .unwrap_err()
-                .to_string()
-                .contains("n is 0")
-        );
+        assert!(fit_log2(&[(0.0, 1.0), (2.0, 2.0)]).unwrap_err().to_string().contains("n is 0"));
         assert!(fit_power(&[(1.0, -1.0), (2.0, 2.0)]).is_err());
     }
 }

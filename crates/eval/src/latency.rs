@@ -62,11 +62,7 @@ impl LatencySummary {
 pub fn nearest_rank<T: Copy>(sorted: &[T], q: f64) -> Result<T, EvalError> {
     not_empty("sorted values", sorted)?;
     if !(q > 0.0 && q <= 1.0) {
-        return Err(EvalError::Argument {
-            name: "q",
-            got: q.to_string(),
-            expected: "above 0 and at most 1",
-        });
+        return Err(EvalError::Argument { name: "q", got: q.to_string(), expected: "above 0 and at most 1" });
     }
     // The factor keeps a product that should be whole, like 0.07 * 100, from being rounded up to the next rank.
     let rank = (q * sorted.len() as f64 * (1.0 - 1e-12)).ceil() as usize;
@@ -177,10 +173,7 @@ mod tests {
         assert!(littles_law(&spans, &latencies).unwrap().relative_gap() < 1e-12);
         // Two requests, one from 0 to 10, one from 5 to 10: 1.5 in flight.
         let two = littles_law(&[(0, 10), (5, 10)], &[10, 5]).unwrap();
-        assert_eq!(
-            (two.mean_in_flight, two.arrival_rate, two.mean_latency),
-            (1.5, 0.2, 7.5)
-        );
+        assert_eq!((two.mean_in_flight, two.arrival_rate, two.mean_latency), (1.5, 0.2, 7.5));
         latencies[3] += 10_000;
         assert!(littles_law(&spans, &latencies).unwrap().relative_gap() > 0.01);
         assert!(littles_law(&spans, &latencies[1..]).is_err());

@@ -111,25 +111,17 @@ pub fn score<I: Ord>(sample: &RagSample<I>) -> RagScores {
     let source = |id: &I| sample.context.iter().find(|(own, _)| own == id).map(|(_, s)| s);
     let supported_by = |id: &I, claim: &Statement| source(id).is_some_and(|s| s.supports(claim));
 
-    let faithful = answer
-        .iter()
-        .filter(|a| sample.context.iter().any(|(_, s)| s.supports(&a.statement)));
-    let attributed = answer
-        .iter()
-        .filter(|a| a.citations.iter().any(|id| supported_by(id, &a.statement)));
+    let faithful = answer.iter().filter(|a| sample.context.iter().any(|(_, s)| s.supports(&a.statement)));
+    let attributed = answer.iter().filter(|a| a.citations.iter().any(|id| supported_by(id, &a.statement)));
     let citations: usize = answer.iter().map(|a| a.citations.len()).sum();
-    let sound: usize = answer
-        .iter()
-        .map(|a| a.citations.iter().filter(|id| supported_by(id, &a.statement)).count())
-        .sum();
+    let sound: usize =
+        answer.iter().map(|a| a.citations.iter().filter(|id| supported_by(id, &a.statement)).count()).sum();
 
     let asked = |fact: &Fact| sample.gold.iter().any(|gold| gold.about == fact.about);
     let stated: BTreeSet<&Fact> = answer.iter().flat_map(|a| &a.facts).filter(|f| asked(f)).collect();
     let right = sample.gold.iter().filter(|gold| stated.contains(gold)).count();
     let correctness = if sample.gold.is_empty() {
-        let nearest = answer
-            .iter()
-            .map(|a| similarity(&a.statement.vector, &sample.gold_vector));
+        let nearest = answer.iter().map(|a| similarity(&a.statement.vector, &sample.gold_vector));
         nearest.fold(0.0, f64::max).min(1.0)
     } else {
         share(right, stated.len())
@@ -137,12 +129,8 @@ pub fn score<I: Ord>(sample: &RagSample<I>) -> RagScores {
     let on_topic = answer.iter().filter(|a| a.facts.iter().any(asked)).count();
 
     let cited: BTreeSet<&I> = answer.iter().flat_map(|a| &a.citations).collect();
-    let available: Vec<&I> = sample
-        .context
-        .iter()
-        .map(|(id, _)| id)
-        .filter(|id| sample.relevant.contains(id))
-        .collect();
+    let available: Vec<&I> =
+        sample.context.iter().map(|(id, _)| id).filter(|id| sample.relevant.contains(id)).collect();
     let used = available.iter().filter(|id| cited.contains(*id)).count();
     RagScores {
         faithfulness: share(faithful.count(), answer.len()),
@@ -197,12 +185,7 @@ pub struct Acceptance {
 impl Default for Acceptance {
     /// 0.8 each, 0.7 for citation recall.
     fn default() -> Self {
-        Self {
-            recall: 0.8,
-            correctness: 0.8,
-            faithfulness: 0.8,
-            citation_recall: 0.7,
-        }
+        Self { recall: 0.8, correctness: 0.8, faithfulness: 0.8, citation_recall: 0.7 }
     }
 }
 
@@ -232,19 +215,11 @@ mod tests {
     }
 
     fn statement(words: &[&str], values: &[&str]) -> Statement {
-        Statement {
-            values: set(values),
-            entities: set(&["drone"]),
-            words: set(words),
-            vector: Vec::new(),
-        }
+        Statement { values: set(values), entities: set(&["drone"]), words: set(words), vector: Vec::new() }
     }
 
     fn fact(about: &str, value: &str) -> Fact {
-        Fact {
-            about: about.into(),
-            value: value.into(),
-        }
+        Fact { about: about.into(), value: value.into() }
     }
 
     /// Price and weight of the drone: two facts, two sources, a third sentence that is true but wasn't asked for.
@@ -261,10 +236,7 @@ mod tests {
             gold: vec![fact("price", "9"), fact("weight", "2")],
             gold_vector: Vec::new(),
             relevant: [1, 2].into(),
-            answer: vec![
-                sentence(&price, 1, fact("price", "9")),
-                sentence(&weight, 2, fact("weight", "2")),
-            ],
+            answer: vec![sentence(&price, 1, fact("price", "9")), sentence(&weight, 2, fact("weight", "2"))],
             context: vec![(1, price), (2, weight), (3, colour)],
         }
     }
@@ -295,11 +267,7 @@ mod tests {
         assert_eq!(row(&dropped), [one, half, one, one, one, one, half]);
         let mut added = gold();
         let extra = added.context[2].1.clone();
-        added.answer.push(AnswerSentence {
-            statement: extra,
-            citations: vec![3],
-            facts: vec![fact("colour", "red")],
-        });
+        added.answer.push(AnswerSentence { statement: extra, citations: vec![3], facts: vec![fact("colour", "red")] });
         assert_eq!(row(&added), [one, one, one, one, one, Some(2.0 / 3.0), one]);
         let mut removed = gold();
         removed.answer.pop();
@@ -316,14 +284,8 @@ mod tests {
 
     #[test]
     fn support_needs_values_and_words_or_meaning() {
-        let source = Statement {
-            vector: vec![1.0, 0.0],
-            ..statement(&["drone", "costs", "dollars"], &["9"])
-        };
-        let mut claim = Statement {
-            vector: vec![0.0, 1.0],
-            ..statement(&["drone", "priced", "at", "nine"], &["9"])
-        };
+        let source = Statement { vector: vec![1.0, 0.0], ..statement(&["drone", "costs", "dollars"], &["9"]) };
+        let mut claim = Statement { vector: vec![0.0, 1.0], ..statement(&["drone", "priced", "at", "nine"], &["9"]) };
         assert!(!source.supports(&claim), "a quarter of the words, cosine 0");
         claim.vector = vec![0.8, 0.6];
         assert!(source.supports(&claim), "cosine 0.8");
@@ -336,10 +298,7 @@ mod tests {
         let mut silent = gold();
         silent.answer.clear();
         let scores = score(&silent);
-        assert_eq!(
-            (scores.faithfulness, scores.correctness, scores.completeness),
-            (0.0, 0.0, 0.0)
-        );
+        assert_eq!((scores.faithfulness, scores.correctness, scores.completeness), (0.0, 0.0, 0.0));
         assert_eq!(scores.citation_precision, None);
         assert!(mean_of(&[scores], METRICS[2], 100, 1).is_err());
         let mut untyped = gold();
@@ -378,9 +337,6 @@ mod tests {
     fn acceptance_names_what_is_missing() {
         let rules = Acceptance::default();
         assert!(rules.broken(0.8, 0.8, 0.8, 0.7).is_empty());
-        assert_eq!(
-            rules.broken(0.9, 0.79, f64::NAN, 0.69),
-            ["correctness", "faithfulness", "citation recall"]
-        );
+        assert_eq!(rules.broken(0.9, 0.79, f64::NAN, 0.69), ["correctness", "faithfulness", "citation recall"]);
     }
 }

@@ -65,11 +65,7 @@ pub fn distance_ratio(found: &[f64], exact: &[f64]) -> Result<f64, EvalError> {
         .filter(|(found, exact)| **exact > 0.0 || **found == 0.0)
         .map(|(found, exact)| if *exact > 0.0 { found / exact } else { 1.0 })
         .collect();
-    Ok(if ratios.is_empty() {
-        1.0
-    } else {
-        ratios.iter().sum::<f64>() / ratios.len() as f64
-    })
+    Ok(if ratios.is_empty() { 1.0 } else { ratios.iter().sum::<f64>() / ratios.len() as f64 })
 }
 
 /// Positions of the points that no other point beats, cheapest first: `points` are `(cost, quality)`, of which less and more are

@@ -58,11 +58,7 @@ pub fn ndcg_at_k<I: Ord>(retrieved: &[I], grades: &[(I, u32)], k: usize) -> Resu
     let mut by_item = BTreeMap::new();
     for (at, (item, grade)) in grades.iter().enumerate() {
         if let Some((first, _)) = by_item.insert(item, (at, *grade)) {
-            return Err(EvalError::Duplicate {
-                what: "grades",
-                first,
-                second: at,
-            });
+            return Err(EvalError::Duplicate { what: "grades", first, second: at });
         }
     }
     let gains = retrieved.iter().map(|item| by_item.get(item).map_or(0, |&(_, g)| g));
@@ -109,12 +105,8 @@ pub fn evaluate<I: Ord + Clone>(queries: &[Judged<I>], k: usize) -> Result<Retri
     let mut columns: [Vec<f64>; 5] = std::array::from_fn(|_| Vec::with_capacity(queries.len()));
     for query in queries {
         let retrieved = &query.retrieved;
-        let relevant: Vec<I> = query
-            .grades
-            .iter()
-            .filter(|(_, grade)| *grade > 0)
-            .map(|(item, _)| item.clone())
-            .collect();
+        let relevant: Vec<I> =
+            query.grades.iter().filter(|(_, grade)| *grade > 0).map(|(item, _)| item.clone()).collect();
         columns[0].push(recall_at_k(retrieved, &relevant, k)?);
         columns[1].push(precision_at_k(retrieved, &relevant, k)?);
         columns[2].push(reciprocal_rank(retrieved, &relevant)?);
@@ -122,31 +114,16 @@ pub fn evaluate<I: Ord + Clone>(queries: &[Judged<I>], k: usize) -> Result<Retri
         columns[4].push(ndcg_at_k(retrieved, &query.grades, k)?);
     }
     let [recall, precision, mrr, map, ndcg] = columns.map(|column| mean(&column));
-    Ok(RetrievalReport {
-        queries: queries.len(),
-        k,
-        recall,
-        precision,
-        mrr,
-        map,
-        ndcg,
-    })
+    Ok(RetrievalReport { queries: queries.len(), k, recall, precision, mrr, map, ndcg })
 }
 
 fn dcg(grades: impl Iterator<Item = u32>) -> f64 {
-    grades
-        .enumerate()
-        .map(|(at, grade)| (f64::from(grade).exp2() - 1.0) / ((at + 2) as f64).log2())
-        .sum()
+    grades.enumerate().map(|(at, grade)| (f64::from(grade).exp2() - 1.0) / ((at + 2) as f64).log2()).sum()
 }
 
 fn at_least_one(k: usize) -> Result<(), EvalError> {
     if k == 0 {
-        return Err(EvalError::Argument {
-            name: "k",
-            got: "0".into(),
-            expected: "at least 1",
-        });
+        return Err(EvalError::Argument { name: "k", got: "0".into(), expected: "at least 1" });
     }
     Ok(())
 }
@@ -154,11 +131,7 @@ fn at_least_one(k: usize) -> Result<(), EvalError> {
 fn hits<I: Ord>(retrieved: &[I], relevant: &BTreeMap<&I, usize>, k: usize) -> Result<usize, EvalError> {
     at_least_one(k)?;
     positions("retrieved", retrieved)?;
-    Ok(retrieved
-        .iter()
-        .take(k)
-        .filter(|item| relevant.contains_key(item))
-        .count())
+    Ok(retrieved.iter().take(k).filter(|item| relevant.contains_key(item)).count())
 }
 
 fn relevant_set<I: Ord>(relevant: &[I]) -> Result<BTreeMap<&I, usize>, EvalError> {
@@ -234,11 +207,7 @@ mod tests {
         assert_eq!(average_precision(&[1], &[]), Err(EvalError::NoRelevant));
         assert_eq!(ndcg_at_k(&[1], &[(2, 0)], 3), Err(EvalError::NoRelevant));
         assert_eq!(precision_at_k(&[1], &[], 3), Ok(0.0));
-        for result in [
-            recall_at_k(&[1], &[1], 0),
-            precision_at_k(&[1], &[1], 0),
-            ndcg_at_k(&[1], &[(1, 1)], 0),
-        ] {
+        for result in [recall_at_k(&[1], &[1], 0), precision_at_k(&[1], &[1], 0), ndcg_at_k(&[1], &[(1, 1)], 0)] {
             assert!(result.unwrap_err().to_string().contains("k is 0"));
         }
         assert_eq!(evaluate::<u8>(&[], 3), Err(EvalError::Empty("queries")));
@@ -249,11 +218,7 @@ mod tests {
         // ndcg_score([[7, 0, 3, 1, 0, 15]], [[.9, .8, .7, .6, .5, .4]], k): the gains are 2^grade - 1.
         let grades = [("a", 3), ("b", 0), ("c", 2), ("d", 1), ("e", 0), ("f", 4)];
         let ranked = ["a", "b", "c", "d", "e", "f"];
-        for (k, expected) in [
-            (1, 0.466_666_666_666_7),
-            (3, 0.406_377_579_290_3),
-            (6, 0.668_649_495_299_2),
-        ] {
+        for (k, expected) in [(1, 0.466_666_666_666_7), (3, 0.406_377_579_290_3), (6, 0.668_649_495_299_2)] {
             let got = ndcg_at_k(&ranked, &grades, k).unwrap();
             assert_abs_diff_eq!(got, expected, epsilon = 1e-9);
         }

@@ -30,18 +30,10 @@ pub fn pair_separation<L: PartialEq>(vectors: &Matrix, labels: &[L]) -> Result<P
     not_empty("pairs", &cosines)?;
     let auc = roc_auc(&cosines, &same)?;
     let mean_where = |wanted: bool| {
-        let chosen = cosines
-            .iter()
-            .zip(&same)
-            .filter(|(_, s)| **s == wanted)
-            .map(|(c, _)| *c);
+        let chosen = cosines.iter().zip(&same).filter(|(_, s)| **s == wanted).map(|(c, _)| *c);
         mean(&chosen.collect::<Vec<f64>>())
     };
-    Ok(PairSeparation {
-        same_mean: mean_where(true),
-        different_mean: mean_where(false),
-        auc,
-    })
+    Ok(PairSeparation { same_mean: mean_where(true), different_mean: mean_where(false), auc })
 }
 
 /// Share of rows whose nearest class centroid, computed without that row, is that of their own class. A row that is
@@ -96,11 +88,7 @@ pub fn neighbour_purity<L: PartialEq>(vectors: &Matrix, labels: &[L], k: usize) 
             for j in (0..unit.rows()).filter(|&j| j != i) {
                 nearest.push(j, kernels::dot(unit.row(i), unit.row(j)));
             }
-            let same = nearest
-                .into_sorted_vec()
-                .iter()
-                .filter(|s| labels[s.id] == labels[i])
-                .count();
+            let same = nearest.into_sorted_vec().iter().filter(|s| labels[s.id] == labels[i]).count();
             same as f64 / k as f64
         })
         .collect();
@@ -111,11 +99,7 @@ fn check<L>(vectors: &Matrix, labels: &[L]) -> Result<(), EvalError> {
     same_length("rows", vectors.rows(), labels.len())?;
     not_empty("labels", labels)?;
     if let Some(at) = vectors.as_slice().iter().position(|x| !x.is_finite()) {
-        return Err(EvalError::NotFinite {
-            what: "vectors",
-            at,
-            value: f64::from(vectors.as_slice()[at]),
-        });
+        return Err(EvalError::NotFinite { what: "vectors", at, value: f64::from(vectors.as_slice()[at]) });
     }
     Ok(())
 }
@@ -138,11 +122,7 @@ mod tests {
         assert!(pairs.same_mean > 0.99 && pairs.different_mean < 0.2, "{pairs:?}");
         assert_eq!(leave_one_out_centroid(&vectors, &labels), Ok(1.0));
         assert_eq!(neighbour_purity(&vectors, &labels, 1), Ok(1.0));
-        assert_abs_diff_eq!(
-            neighbour_purity(&vectors, &labels, 3).unwrap(),
-            1.0 / 3.0,
-            epsilon = 1e-12
-        );
+        assert_abs_diff_eq!(neighbour_purity(&vectors, &labels, 3).unwrap(), 1.0 / 3.0, epsilon = 1e-12);
     }
 
     #[test]

@@ -117,12 +117,7 @@ pub fn candidate_loss(
     let (rows, columns) = matrix("similarities", similarities)?;
     one_a_row("targets", targets.len(), rows)?;
     if let Some(row) = targets.iter().position(|&t| t as usize >= columns) {
-        return Err(LossError::OutOfRange {
-            what: "target",
-            row,
-            got: targets[row] as usize,
-            limit: columns,
-        });
+        return Err(LossError::OutOfRange { what: "target", row, got: targets[row] as usize, limit: columns });
     }
     let mut logits = (widen(similarities)? / temperature)?;
     if let Some(log_q) = log_q {
@@ -172,18 +167,12 @@ impl Default for InfoNce {
 impl InfoNce {
     /// The one-sided loss.
     pub fn new(temperature: f64) -> Self {
-        Self {
-            temperature,
-            symmetric: false,
-        }
+        Self { temperature, symmetric: false }
     }
 
     /// The two-sided loss (Radford et al. 2021).
     pub fn symmetric(temperature: f64) -> Self {
-        Self {
-            temperature,
-            symmetric: true,
-        }
+        Self { temperature, symmetric: true }
     }
 
     /// The loss of `anchors` and `positives`, both `(batch, dim)` of any length, and what the batch looks like.
@@ -196,9 +185,7 @@ impl InfoNce {
         same_shape(anchors, positives, 2)?;
         crate::temperature::check(self.temperature)?;
         if self.symmetric && !matches!(negatives, Negatives::InBatch) {
-            return Err(LossError::Name(
-                "the symmetric loss is defined for in-batch negatives only".to_owned(),
-            ));
+            return Err(LossError::Name("the symmetric loss is defined for in-batch negatives only".to_owned()));
         }
         let batch = anchors.dim(0)?;
         let (a, p) = (normalize(anchors)?, normalize(positives)?);
@@ -258,10 +245,7 @@ impl InfoNce {
         same_shape(anchors, positives, 2)?;
         let (_, dim) = matrix("queue", queue)?;
         if dim != anchors.dim(1)? {
-            return Err(LossError::Shape {
-                left: anchors.dims().to_vec(),
-                right: queue.dims().to_vec(),
-            });
+            return Err(LossError::Shape { left: anchors.dims().to_vec(), right: queue.dims().to_vec() });
         }
         let (a, p) = (normalize(anchors)?, normalize(positives)?);
         let queue = products(&a, &normalize(&queue.detach())?)?;
@@ -321,10 +305,7 @@ pub struct NtXent {
 
 impl Default for NtXent {
     fn default() -> Self {
-        Self {
-            temperature: 0.5,
-            layout: PairLayout::Halves,
-        }
+        Self { temperature: 0.5, layout: PairLayout::Halves }
     }
 }
 
@@ -359,11 +340,7 @@ impl NtXent {
 fn even(what: &'static str, views: &Tensor) -> Result<usize, LossError> {
     let (rows, _) = matrix(what, views)?;
     if rows % 2 == 1 {
-        return Err(LossError::Operand {
-            what,
-            expected: "(2 batch, dim)".to_owned(),
-            got: views.dims().to_vec(),
-        });
+        return Err(LossError::Operand { what, expected: "(2 batch, dim)".to_owned(), got: views.dims().to_vec() });
     }
     Ok(rows / 2)
 }
@@ -386,11 +363,7 @@ pub struct Debiased {
 
 impl Default for Debiased {
     fn default() -> Self {
-        Self {
-            temperature: 0.5,
-            tau_plus: 0.1,
-            beta: 0.0,
-        }
+        Self { temperature: 0.5, tau_plus: 0.1, beta: 0.0 }
     }
 }
 
@@ -401,11 +374,7 @@ impl Debiased {
         crate::temperature::check(self.temperature)?;
         crate::not_negative("beta", self.beta)?;
         if !(0.0..1.0).contains(&self.tau_plus) {
-            return Err(LossError::Argument {
-                name: "tau_plus",
-                got: self.tau_plus,
-                expected: "in [0, 1)",
-            });
+            return Err(LossError::Argument { name: "tau_plus", got: self.tau_plus, expected: "in [0, 1)" });
         }
         let batch = anchors.dim(0)?;
         if batch < 2 {
@@ -420,9 +389,7 @@ impl Debiased {
         let own = row_products(&z, &z.roll(batch as i32, 0)?)?;
         let own = (own / self.temperature)?.unsqueeze(1)?;
         let n = 2 * batch - 2;
-        let keep = mask(2 * batch, 2 * batch, &z, |i, j| {
-            i != j && i != (j + batch) % (2 * batch)
-        })?;
+        let keep = mask(2 * batch, 2 * batch, &z, |i, j| i != j && i != (j + batch) % (2 * batch))?;
         // Everything is divided by the exponential of the row's largest logit, so that no temperature overflows or leaves only zeros.
         let others = mask(2 * batch, 2 * batch, &z, |i, j| i != j)?;
         let largest = masked(&logits.detach(), &others)?.max_keepdim(D::Minus1)?;
@@ -460,11 +427,7 @@ pub struct HardInBatch {
 
 impl Default for HardInBatch {
     fn default() -> Self {
-        Self {
-            temperature: 0.07,
-            hardness_threshold: 0.5,
-            k: 10,
-        }
+        Self { temperature: 0.07, hardness_threshold: 0.5, k: 10 }
     }
 }
 
@@ -510,15 +473,8 @@ impl HardInBatch {
         let loss = candidate_loss(&similarities, &targets, self.temperature, Some(&keep), None)?;
         let rows = to_rows(&similarities)?;
         let used: Vec<usize> = hard.iter().map(Vec::len).collect();
-        let hard_similarity = mean(
-            hard.iter()
-                .zip(&rows)
-                .flat_map(|(hard, row)| hard.iter().map(|&j| row[j])),
-        );
-        Ok(LossOutput {
-            loss,
-            metrics: HardMetrics { hard_similarity, used },
-        })
+        let hard_similarity = mean(hard.iter().zip(&rows).flat_map(|(hard, row)| hard.iter().map(|&j| row[j])));
+        Ok(LossOutput { loss, metrics: HardMetrics { hard_similarity, used } })
     }
 }
 
@@ -587,10 +543,7 @@ mod tests {
     fn orthonormal_pairs_have_the_closed_form() {
         for (batch, temperature, expected) in [(4, 0.1, 1.361905e-4), (64, 0.07, 3.936635e-5)] {
             let pairs = Tensor::eye(batch, DType::F64, &Device::Cpu).unwrap();
-            let loss = info_nce(&pairs, &pairs, temperature)
-                .unwrap()
-                .to_scalar::<f64>()
-                .unwrap();
+            let loss = info_nce(&pairs, &pairs, temperature).unwrap().to_scalar::<f64>().unwrap();
             assert_abs_diff_eq!(loss, expected, epsilon = 1e-10);
             let closed_form = ((batch - 1) as f64 * (-1.0 / temperature).exp()).ln_1p();
             assert_abs_diff_eq!(loss, closed_form, epsilon = 1e-12);
@@ -645,19 +598,10 @@ mod tests {
     #[test]
     fn bad_input_is_refused() {
         let zeros = |rows, dim| Tensor::zeros((rows, dim), DType::F32, &Device::Cpu).unwrap();
-        assert!(matches!(
-            info_nce(&zeros(3, 2), &zeros(2, 2), 0.1),
-            Err(LossError::Shape { .. })
-        ));
-        assert!(matches!(
-            info_nce(&zeros(0, 2), &zeros(0, 2), 0.1),
-            Err(LossError::Empty(_))
-        ));
+        assert!(matches!(info_nce(&zeros(3, 2), &zeros(2, 2), 0.1), Err(LossError::Shape { .. })));
+        assert!(matches!(info_nce(&zeros(0, 2), &zeros(0, 2), 0.1), Err(LossError::Empty(_))));
         for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(
-                info_nce(&zeros(2, 2), &zeros(2, 2), temperature),
-                Err(LossError::Argument { .. })
-            ));
+            assert!(matches!(info_nce(&zeros(2, 2), &zeros(2, 2), temperature), Err(LossError::Argument { .. })));
         }
     }
 }

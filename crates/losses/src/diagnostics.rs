@@ -22,10 +22,7 @@ fn unit(x: &Matrix) -> Result<Matrix, LossError> {
 pub fn alignment(x: &Matrix, y: &Matrix, alpha: f64) -> Result<f64, LossError> {
     positive("alpha", alpha)?;
     if x.rows() != y.rows() || x.dim() != y.dim() {
-        return Err(LossError::Shape {
-            left: vec![x.rows(), x.dim()],
-            right: vec![y.rows(), y.dim()],
-        });
+        return Err(LossError::Shape { left: vec![x.rows(), x.dim()], right: vec![y.rows(), y.dim()] });
     }
     let (x, y) = (unit(x)?, unit(y)?);
     let powers = x
@@ -42,12 +39,9 @@ pub fn uniformity(x: &Matrix, t: f64) -> Result<f64, LossError> {
     let x = unit(x)?;
     let n = x.rows();
     if n < 2 {
-        return Err(TensorError::Argument {
-            name: "rows",
-            got: n.to_string(),
-            expected: "at least 2".to_owned(),
-        }
-        .into());
+        return Err(
+            TensorError::Argument { name: "rows", got: n.to_string(), expected: "at least 2".to_owned() }.into()
+        );
     }
     let mut sum = 0.0;
     for from in (0..n).step_by(BLOCK) {
@@ -104,11 +98,7 @@ impl AlignmentUniformityTracker {
             epoch,
             alignment: alignment(x, y, 2.0)?,
             uniformity,
-            verdict: if uniformity - best > 0.3 {
-                Verdict::Collapsing
-            } else {
-                Verdict::Healthy
-            },
+            verdict: if uniformity - best > 0.3 { Verdict::Collapsing } else { Verdict::Healthy },
         };
         self.rows.push(row);
         Ok(row)

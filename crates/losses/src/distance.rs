@@ -61,10 +61,7 @@ impl Distance {
         let (n, dim) = matrix("a", a)?;
         let (m, other) = matrix("b", b)?;
         if dim != other {
-            return Err(LossError::Shape {
-                left: a.dims().to_vec(),
-                right: b.dims().to_vec(),
-            });
+            return Err(LossError::Shape { left: a.dims().to_vec(), right: b.dims().to_vec() });
         }
         let (a, b) = (widen(a)?, widen(b)?);
         match self {

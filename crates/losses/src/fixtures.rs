@@ -5,19 +5,9 @@ use candle_core::{DType, Device, Tensor};
 use crate::LossError;
 
 /// Fixture T: four anchors.
-pub const ANCHORS: [[f32; 3]; 4] = [
-    [1.0, 0.5, -0.25],
-    [-0.5, 1.0, 0.75],
-    [0.25, -1.0, 0.5],
-    [0.75, 0.25, 1.0],
-];
+pub const ANCHORS: [[f32; 3]; 4] = [[1.0, 0.5, -0.25], [-0.5, 1.0, 0.75], [0.25, -1.0, 0.5], [0.75, 0.25, 1.0]];
 /// Fixture T: the positive of each anchor.
-pub const POSITIVES: [[f32; 3]; 4] = [
-    [0.75, 0.5, 0.0],
-    [-0.25, 0.75, 1.0],
-    [0.5, -0.75, 0.25],
-    [1.0, -0.25, 0.75],
-];
+pub const POSITIVES: [[f32; 3]; 4] = [[0.75, 0.5, 0.0], [-0.25, 0.75, 1.0], [0.5, -0.75, 0.25], [1.0, -0.25, 0.75]];
 /// Fixture T: two negatives of each anchor.
 pub const NEGATIVES: [[[f32; 3]; 2]; 4] = [
     [[0.5, 1.0, 0.25], [-1.0, 0.25, 0.5]],
@@ -39,16 +29,8 @@ pub const LABELLED: [[f32; 2]; 8] = [
 /// Fixture L: the class of each point.
 pub const LABELS: [u32; 8] = [0, 0, 0, 1, 1, 1, 2, 2];
 /// Fixture S: eight points of the plane for samplers.
-pub const PLANE: [[f32; 2]; 8] = [
-    [1.0, 0.0],
-    [0.98, 0.2],
-    [0.0, 1.0],
-    [-0.2, 0.98],
-    [-1.0, 0.1],
-    [0.1, -1.0],
-    [0.7, 0.7],
-    [-0.7, -0.7],
-];
+pub const PLANE: [[f32; 2]; 8] =
+    [[1.0, 0.0], [0.98, 0.2], [0.0, 1.0], [-0.2, 0.98], [-1.0, 0.1], [0.1, -1.0], [0.7, 0.7], [-0.7, -0.7]];
 
 /// Fixture T as tensors: anchors `(4, 3)`, positives `(4, 3)`, negatives `(4, 2, 3)`.
 #[derive(Debug, Clone)]

@@ -124,10 +124,7 @@ pub enum LossError {
 /// Checks that both tensors have the same non-empty shape of the given rank.
 fn same_shape(a: &Tensor, b: &Tensor, rank: usize) -> Result<(), LossError> {
     if a.dims() != b.dims() || a.rank() != rank {
-        return Err(LossError::Shape {
-            left: a.dims().to_vec(),
-            right: b.dims().to_vec(),
-        });
+        return Err(LossError::Shape { left: a.dims().to_vec(), right: b.dims().to_vec() });
     }
     if a.elem_count() == 0 {
         return Err(LossError::Empty(a.dims().to_vec()));
@@ -150,11 +147,7 @@ fn matrix(what: &'static str, x: &Tensor) -> Result<(usize, usize), LossError> {
 
 /// Checks that there is one label (or id) a row.
 fn one_a_row(what: &'static str, got: usize, rows: usize) -> Result<(), LossError> {
-    if got == rows {
-        Ok(())
-    } else {
-        Err(LossError::Count { what, got, rows })
-    }
+    if got == rows { Ok(()) } else { Err(LossError::Count { what, got, rows }) }
 }
 
 /// Checks that a hyper-parameter is positive and finite.
@@ -162,11 +155,7 @@ fn positive(name: &'static str, got: f64) -> Result<(), LossError> {
     if got > 0.0 && got.is_finite() {
         return Ok(());
     }
-    Err(LossError::Argument {
-        name,
-        got,
-        expected: "positive and finite",
-    })
+    Err(LossError::Argument { name, got, expected: "positive and finite" })
 }
 
 /// Checks that a hyper-parameter is finite and not negative.
@@ -174,9 +163,5 @@ fn not_negative(name: &'static str, got: f64) -> Result<(), LossError> {
     if got >= 0.0 && got.is_finite() {
         return Ok(());
     }
-    Err(LossError::Argument {
-        name,
-        got,
-        expected: "finite and not negative",
-    })
+    Err(LossError::Argument { name, got, expected: "finite and not negative" })
 }

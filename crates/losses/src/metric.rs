@@ -55,11 +55,7 @@ pub struct Triplet {
 
 impl Default for Triplet {
     fn default() -> Self {
-        Self {
-            margin: 1.0,
-            distance: Distance::Euclidean,
-            soft: false,
-        }
+        Self { margin: 1.0, distance: Distance::Euclidean, soft: false }
     }
 }
 
@@ -135,10 +131,7 @@ impl Triplet {
                 mean_gap: 0.0,
                 triplets: 0,
             };
-            return Ok(LossOutput {
-                loss: zero_of(embeddings)?,
-                metrics: none,
-            });
+            return Ok(LossOutput { loss: zero_of(embeddings)?, metrics: none });
         }
         let index = |rows: &[u32]| Tensor::from_slice(rows, rows.len(), embeddings.device());
         let (a, p) = (index(&triplets.anchors)?, index(&triplets.positives)?);
@@ -251,18 +244,10 @@ impl PairContrastive {
         let pairs = || (0..rows).flat_map(|i| (i + 1..rows).map(move |j| (i, j)));
         let flat: Vec<u32> = pairs().map(|(i, j)| (i * rows + j) as u32).collect();
         if flat.is_empty() {
-            return Err(LossError::Argument {
-                name: "rows",
-                got: rows as f64,
-                expected: "at least 2",
-            });
+            return Err(LossError::Argument { name: "rows", got: rows as f64, expected: "at least 2" });
         }
         let same = |(i, j): (usize, usize)| {
-            if labels[i] == labels[j] {
-                PairLabel::Same
-            } else {
-                PairLabel::Different
-            }
+            if labels[i] == labels[j] { PairLabel::Same } else { PairLabel::Different }
         };
         let labels: Vec<PairLabel> = pairs().map(same).collect();
         let all = Distance::Euclidean.pairwise(embeddings, embeddings)?.flatten_all()?;
@@ -278,13 +263,7 @@ impl PairContrastive {
         let costs = different.where_cond(&apart.sqr()?, &distances.sqr()?)?;
         let loss = (costs.mean_all()? * 0.5)?;
         let numbers = to_numbers(distances)?;
-        let of = |label| {
-            numbers
-                .iter()
-                .zip(labels)
-                .filter(move |(_, l)| **l == label)
-                .map(|(d, _)| *d)
-        };
+        let of = |label| numbers.iter().zip(labels).filter(move |(_, l)| **l == label).map(|(d, _)| *d);
         let right = numbers
             .iter()
             .zip(labels)
@@ -366,11 +345,7 @@ impl Angular {
         if self.alpha_degrees > 0.0 && self.alpha_degrees < 90.0 {
             return Ok(self.alpha_degrees.to_radians().tan().powi(2));
         }
-        Err(LossError::Argument {
-            name: "alpha",
-            got: self.alpha_degrees,
-            expected: "between 0 and 90 degrees",
-        })
+        Err(LossError::Argument { name: "alpha", got: self.alpha_degrees, expected: "between 0 and 90 degrees" })
     }
 
     /// The mean of `ln(1 + exp f)` over triplets, three `(batch, dim)` tensors.
@@ -459,12 +434,7 @@ pub struct MultiSimilarity {
 
 impl Default for MultiSimilarity {
     fn default() -> Self {
-        Self {
-            alpha: 2.0,
-            beta: 50.0,
-            base: 0.5,
-            epsilon: None,
-        }
+        Self { alpha: 2.0, beta: 50.0, base: 0.5, epsilon: None }
     }
 }
 
@@ -485,12 +455,8 @@ impl MultiSimilarity {
                     (least - epsilon, most + epsilon)
                 })
                 .collect();
-            similar = mask(n, n, &cosines, |i, j| {
-                i != j && labels[i] == labels[j] && rows[i][j] < bounds[i].1
-            })?;
-            different = mask(n, n, &cosines, |i, j| {
-                labels[i] != labels[j] && rows[i][j] > bounds[i].0
-            })?;
+            similar = mask(n, n, &cosines, |i, j| i != j && labels[i] == labels[j] && rows[i][j] < bounds[i].1)?;
+            different = mask(n, n, &cosines, |i, j| labels[i] != labels[j] && rows[i][j] > bounds[i].0)?;
         }
         let shifted = (cosines - self.base)?;
         let near = log_one_plus_sum_exp(&masked(&(&shifted * -self.alpha)?, &similar)?)?;
@@ -550,12 +516,7 @@ pub fn softmax_cross_entropy(logits: &Tensor, classes: &[u32]) -> Result<Tensor,
     let (rows, columns) = matrix("logits", logits)?;
     one_a_row("classes", classes.len(), rows)?;
     if let Some(row) = classes.iter().position(|&c| c as usize >= columns) {
-        return Err(LossError::OutOfRange {
-            what: "class",
-            row,
-            got: classes[row] as usize,
-            limit: columns,
-        });
+        return Err(LossError::OutOfRange { what: "class", row, got: classes[row] as usize, limit: columns });
     }
     Ok(cross_entropy(&widen(logits)?, classes)?.mean_all()?)
 }

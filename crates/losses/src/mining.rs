@@ -235,9 +235,7 @@ pub fn batch_hard(embeddings: &Matrix, labels: &[u32]) -> Result<Triplets, LossE
             start = end;
         }
     }
-    let squares: Vec<f32> = (0..n)
-        .map(|i| eas_tensor::kernels::dot(sorted.row(i), sorted.row(i)))
-        .collect();
+    let squares: Vec<f32> = (0..n).map(|i| eas_tensor::kernels::dot(sorted.row(i), sorted.row(i))).collect();
     let packed = PackedMatrix::new(&sorted);
     let mut found: Vec<Option<(usize, usize, usize)>> = vec![None; n];
     found.par_chunks_mut(TASK).enumerate().for_each_init(

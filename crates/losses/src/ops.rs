@@ -18,9 +18,7 @@ pub(crate) fn widen(x: &Tensor) -> Result<Tensor, LossError> {
 
 /// A constant like `x`: its type, its device, and no gradient.
 pub(crate) fn constant(values: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor, LossError> {
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?
-        .to_dtype(like.dtype())?
-        .to_device(like.device())?)
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())?)
 }
 
 /// Zero, with a zero gradient for `x`.
@@ -94,9 +92,7 @@ pub(crate) fn mask(
     like: &Tensor,
     keep: impl Fn(usize, usize) -> bool,
 ) -> Result<Tensor, LossError> {
-    let values: Vec<u8> = (0..rows * columns)
-        .map(|at| u8::from(keep(at / columns, at % columns)))
-        .collect();
+    let values: Vec<u8> = (0..rows * columns).map(|at| u8::from(keep(at / columns, at % columns))).collect();
     Ok(Tensor::from_vec(values, (rows, columns), like.device())?)
 }
 

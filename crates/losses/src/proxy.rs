@@ -19,20 +19,12 @@ fn check(embeddings: &Tensor, weights: &Tensor, labels: &[u32]) -> Result<(), Lo
     let (rows, dim) = matrix("embeddings", embeddings)?;
     let (classes, other) = matrix("weights", weights)?;
     if dim != other {
-        return Err(LossError::Shape {
-            left: embeddings.dims().to_vec(),
-            right: weights.dims().to_vec(),
-        });
+        return Err(LossError::Shape { left: embeddings.dims().to_vec(), right: weights.dims().to_vec() });
     }
     one_a_row("labels", labels.len(), rows)?;
     match labels.iter().position(|&l| l as usize >= classes) {
         None => Ok(()),
-        Some(row) => Err(LossError::OutOfRange {
-            what: "label",
-            row,
-            got: labels[row] as usize,
-            limit: classes,
-        }),
+        Some(row) => Err(LossError::OutOfRange { what: "label", row, got: labels[row] as usize, limit: classes }),
     }
 }
 
@@ -50,10 +42,7 @@ pub struct ArcFace {
 
 impl Default for ArcFace {
     fn default() -> Self {
-        Self {
-            margin: 0.5,
-            scale: 64.0,
-        }
+        Self { margin: 0.5, scale: 64.0 }
     }
 }
 
@@ -62,11 +51,7 @@ impl ArcFace {
     pub fn forward(&self, embeddings: &Tensor, weights: &Tensor, labels: &[u32]) -> Result<Tensor, LossError> {
         positive("scale", self.scale)?;
         if !(0.0..std::f64::consts::PI).contains(&self.margin) {
-            return Err(LossError::Argument {
-                name: "margin",
-                got: self.margin,
-                expected: "in [0, pi) radians",
-            });
+            return Err(LossError::Argument { name: "margin", got: self.margin, expected: "in [0, pi) radians" });
         }
         let cosine = class_cosines(embeddings, weights, labels)?;
         let turned = ((&cosine * self.margin.cos())? - (sine(&cosine)? * self.margin.sin())?)?;
@@ -87,10 +72,7 @@ pub struct CosFace {
 
 impl Default for CosFace {
     fn default() -> Self {
-        Self {
-            margin: 0.35,
-            scale: 64.0,
-        }
+        Self { margin: 0.35, scale: 64.0 }
     }
 }
 
@@ -125,10 +107,7 @@ pub struct ProxyNca {
 
 impl Default for ProxyNca {
     fn default() -> Self {
-        Self {
-            scale: 1.0,
-            own_in_sum: true,
-        }
+        Self { scale: 1.0, own_in_sum: true }
     }
 }
 
@@ -144,11 +123,7 @@ impl ProxyNca {
         }
         let (rows, classes) = logits.dims2()?;
         if classes < 2 {
-            return Err(LossError::Argument {
-                name: "classes",
-                got: classes as f64,
-                expected: "at least 2",
-            });
+            return Err(LossError::Argument { name: "classes", got: classes as f64, expected: "at least 2" });
         }
         let other = mask(rows, classes, &logits, |i, j| labels[i] as usize != j)?;
         let index = Tensor::from_slice(labels, (rows, 1), logits.device())?;

@@ -22,19 +22,10 @@ impl NegativeQueue {
     pub fn new(dim: usize, capacity: usize) -> Result<Self, LossError> {
         for (name, got) in [("dim", dim), ("capacity", capacity)] {
             if got == 0 {
-                return Err(LossError::Argument {
-                    name,
-                    got: 0.0,
-                    expected: "at least 1",
-                });
+                return Err(LossError::Argument { name, got: 0.0, expected: "at least 1" });
             }
         }
-        Ok(Self {
-            rows: Matrix::zeros(capacity, dim),
-            ids: vec![0; capacity],
-            filled: 0,
-            pointer: 0,
-        })
+        Ok(Self { rows: Matrix::zeros(capacity, dim), ids: vec![0; capacity], filled: 0, pointer: 0 })
     }
 
     /// Rows held.
@@ -74,11 +65,7 @@ impl NegativeQueue {
         let (batch, dim) = matrix("keys", keys)?;
         one_a_row("ids", ids.len(), batch)?;
         if dim != self.rows.dim() {
-            return Err(TensorError::Dimension {
-                expected: self.rows.dim(),
-                got: dim,
-            }
-            .into());
+            return Err(TensorError::Dimension { expected: self.rows.dim(), got: dim }.into());
         }
         let unit = normalize(&keys.detach().to_dtype(DType::F64)?)?;
         let unit = unit.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
@@ -148,17 +135,11 @@ pub fn cross_batch_loss(
     let (held, other) = memory.dims2()?;
     one_a_row("memory labels", memory_labels.len(), held)?;
     if other != dim {
-        return Err(LossError::Shape {
-            left: embeddings.dims().to_vec(),
-            right: memory.dims().to_vec(),
-        });
+        return Err(LossError::Shape { left: embeddings.dims().to_vec(), right: memory.dims().to_vec() });
     }
     let z = normalize(embeddings)?;
-    let candidates = if held == 0 {
-        z.clone()
-    } else {
-        Tensor::cat(&[&z, &normalize(&memory.detach())?.to_dtype(z.dtype())?], 0)?
-    };
+    let candidates =
+        if held == 0 { z.clone() } else { Tensor::cat(&[&z, &normalize(&memory.detach())?.to_dtype(z.dtype())?], 0)? };
     let logits = (products(&z, &candidates)? / temperature)?;
     let classes: Vec<u32> = labels.iter().chain(memory_labels).copied().collect();
     let mut averaging = vec![0.0; rows * classes.len()];
@@ -190,10 +171,7 @@ impl CrossBatchMemory {
     /// An empty memory of `capacity` rows.
     pub fn new(dim: usize, capacity: usize, temperature: f64) -> Result<Self, LossError> {
         crate::temperature::check(temperature)?;
-        Ok(Self {
-            queue: NegativeQueue::new(dim, capacity)?,
-            temperature,
-        })
+        Ok(Self { queue: NegativeQueue::new(dim, capacity)?, temperature })
     }
 
     /// The rows remembered, with their labels as ids.

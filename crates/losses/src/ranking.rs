@@ -54,9 +54,7 @@ pub fn lambdarank(scores: &Tensor, relevance: &[f64]) -> Result<Tensor, LossErro
         discounts[item] = discount(rank);
     }
     let best = ranked(relevance).into_iter().enumerate();
-    let ideal: f64 = best
-        .map(|(rank, item)| (relevance[item].exp2() - 1.0) * discount(rank))
-        .sum();
+    let ideal: f64 = best.map(|(rank, item)| (relevance[item].exp2() - 1.0) * discount(rank)).sum();
     let weight = |i: usize, j: usize| {
         let gain = relevance[i].exp2() - relevance[j].exp2();
         (gain * (discounts[i] - discounts[j])).abs() / ideal
@@ -82,10 +80,8 @@ fn over_pairs(
         return Err(LossError::Empty(vec![0]));
     }
     let scores = widen(scores)?;
-    let pairs: Vec<(usize, usize)> = (0..n)
-        .flat_map(|i| (0..n).map(move |j| (i, j)))
-        .filter(|&(i, j)| relevance[i] > relevance[j])
-        .collect();
+    let pairs: Vec<(usize, usize)> =
+        (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).filter(|&(i, j)| relevance[i] > relevance[j]).collect();
     if pairs.is_empty() {
         return zero_of(&scores);
     }
@@ -112,10 +108,7 @@ mod tests {
     #[test]
     fn the_margin_loss_of_distances_matches_hand_worked_pairs() {
         let loss = |d_positive: f64, d_negative: f64| {
-            margin_ranking(&scores(&[-d_positive]), &scores(&[-d_negative]), 1.0)
-                .unwrap()
-                .to_scalar::<f64>()
-                .unwrap()
+            margin_ranking(&scores(&[-d_positive]), &scores(&[-d_negative]), 1.0).unwrap().to_scalar::<f64>().unwrap()
         };
         assert_abs_diff_eq!(loss(0.5, 0.9), 0.6, epsilon = 1e-12);
         assert_eq!(loss(0.5, 2.0), 0.0);
@@ -125,18 +118,9 @@ mod tests {
 
     #[test]
     fn the_logistic_loss_equals_its_formula_and_does_not_overflow() {
-        let loss = |p: f64, n: f64| {
-            logistic_ranking(&scores(&[p]), &scores(&[n]))
-                .unwrap()
-                .to_scalar::<f64>()
-                .unwrap()
-        };
+        let loss = |p: f64, n: f64| logistic_ranking(&scores(&[p]), &scores(&[n])).unwrap().to_scalar::<f64>().unwrap();
         assert_abs_diff_eq!(loss(0.0, 0.0), 2.0 * std::f64::consts::LN_2, epsilon = 1e-12);
-        assert_abs_diff_eq!(
-            loss(1.3, -0.4),
-            (-1.3f64).exp().ln_1p() + (-0.4f64).exp().ln_1p(),
-            epsilon = 1e-12
-        );
+        assert_abs_diff_eq!(loss(1.3, -0.4), (-1.3f64).exp().ln_1p() + (-0.4f64).exp().ln_1p(), epsilon = 1e-12);
         assert_abs_diff_eq!(loss(-1e4, 1e4), 2e4, epsilon = 1e-9);
     }
 
@@ -155,17 +139,8 @@ mod tests {
 
     #[test]
     fn bad_input_is_refused() {
-        assert!(matches!(
-            margin_ranking(&scores(&[1.0]), &scores(&[1.0, 2.0]), 1.0),
-            Err(LossError::Shape { .. })
-        ));
-        assert!(matches!(
-            logistic_ranking(&scores(&[]), &scores(&[])),
-            Err(LossError::Empty(_))
-        ));
-        assert!(matches!(
-            margin_ranking(&scores(&[1.0]), &scores(&[1.0]), f64::NAN),
-            Err(LossError::Argument { .. })
-        ));
+        assert!(matches!(margin_ranking(&scores(&[1.0]), &scores(&[1.0, 2.0]), 1.0), Err(LossError::Shape { .. })));
+        assert!(matches!(logistic_ranking(&scores(&[]), &scores(&[])), Err(LossError::Empty(_))));
+        assert!(matches!(margin_ranking(&scores(&[1.0]), &scores(&[1.0]), f64::NAN), Err(LossError::Argument { .. })));
     }
 }

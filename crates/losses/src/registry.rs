@@ -53,15 +53,7 @@ pub struct Evaluation {
 }
 
 /// The inputs that losses can have gradients by.
-const DIFFERENTIABLE: [&str; 7] = [
-    "anchors",
-    "positives",
-    "negatives",
-    "weights",
-    "support",
-    "scores",
-    "logits",
-];
+const DIFFERENTIABLE: [&str; 7] = ["anchors", "positives", "negatives", "weights", "support", "scores", "logits"];
 
 /// All losses.
 pub fn entries() -> &'static [Entry] {
@@ -99,11 +91,7 @@ pub fn evaluate(
             let known: Vec<&str> = entry.params.iter().map(|param| param.name).collect();
             return Err(LossError::Name(format!(
                 "{name} has no parameter {given:?}; it has {}",
-                if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                }
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )));
         }
     }
@@ -115,9 +103,7 @@ pub fn evaluate(
             if optional {
                 continue;
             }
-            return Err(LossError::Name(format!(
-                "{name} needs the tensor {input:?}, which isn't there"
-            )));
+            return Err(LossError::Name(format!("{name} needs the tensor {input:?}, which isn't there")));
         };
         let tensor = if DIFFERENTIABLE.contains(&input) && tensor.dtype().is_float() {
             let var = Var::from_tensor(tensor)?;
@@ -139,10 +125,7 @@ pub fn evaluate(
         };
         gradients.insert(input, gradient);
     }
-    Ok(Evaluation {
-        loss: loss.detach(),
-        gradients,
-    })
+    Ok(Evaluation { loss: loss.detach(), gradients })
 }
 
 /// One evaluation: tensors and parameters by name.
@@ -158,12 +141,8 @@ impl Call<'_> {
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor, LossError> {
-        self.maybe(name).ok_or_else(|| {
-            LossError::Name(format!(
-                "{} needs the tensor {name:?}, which isn't there",
-                self.entry.name
-            ))
-        })
+        self.maybe(name)
+            .ok_or_else(|| LossError::Name(format!("{} needs the tensor {name:?}, which isn't there", self.entry.name)))
     }
 
     fn anchors(&self) -> Result<&Tensor, LossError> {
@@ -177,11 +156,7 @@ impl Call<'_> {
     /// Negatives `(batch, k, dim)`; `(batch, dim)` is read as one an anchor.
     fn negatives(&self) -> Result<Tensor, LossError> {
         let negatives = self.tensor("negatives")?;
-        Ok(if negatives.rank() == 2 {
-            negatives.unsqueeze(1)?
-        } else {
-            negatives.clone()
-        })
+        Ok(if negatives.rank() == 2 { negatives.unsqueeze(1)? } else { negatives.clone() })
     }
 
     /// The only negative of each anchor, `(batch, dim)`.
@@ -209,9 +184,7 @@ impl Call<'_> {
             if x >= 0.0 && x <= f64::from(u32::MAX) && x.fract() == 0.0 {
                 return Ok(x as u32);
             }
-            Err(LossError::Name(format!(
-                "{name}: row {row} is {x}, must be a class number from 0"
-            )))
+            Err(LossError::Name(format!("{name}: row {row} is {x}, must be a class number from 0")))
         };
         numbers.map(class).collect()
     }
@@ -222,9 +195,7 @@ impl Call<'_> {
 
     fn word(&self, name: &str) -> &str {
         let default = self.entry.params.iter().find(|param| param.name == name);
-        self.params
-            .get(name)
-            .map_or(default.map_or("", |param| param.default), String::as_str)
+        self.params.get(name).map_or(default.map_or("", |param| param.default), String::as_str)
     }
 
     fn parse<T: std::str::FromStr>(&self, name: &str, what: &str) -> Result<T, LossError> {
@@ -245,18 +216,10 @@ impl Call<'_> {
     /// The value that a word stands for.
     fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, LossError> {
         let word = self.word(name);
-        choices
-            .iter()
-            .find(|choice| choice.0 == word)
-            .map(|choice| choice.1)
-            .ok_or_else(|| {
-                let known: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
-                LossError::Name(format!(
-                    "{}: {name} is {word:?}, must be one of {}",
-                    self.entry.name,
-                    known.join(", ")
-                ))
-            })
+        choices.iter().find(|choice| choice.0 == word).map(|choice| choice.1).ok_or_else(|| {
+            let known: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
+            LossError::Name(format!("{}: {name} is {word:?}, must be one of {}", self.entry.name, known.join(", ")))
+        })
     }
 
     fn distance(&self) -> Result<Distance, LossError> {
@@ -271,11 +234,7 @@ impl Call<'_> {
     }
 
     fn unit_if_wanted(&self, x: &Tensor) -> Result<Tensor, LossError> {
-        if self.flag("normalize")? {
-            normalize(x)
-        } else {
-            Ok(x.clone())
-        }
+        if self.flag("normalize")? { normalize(x) } else { Ok(x.clone()) }
     }
 
     fn info_nce(&self, negatives: Negatives<'_>) -> Result<Tensor, LossError> {
@@ -284,25 +243,14 @@ impl Call<'_> {
     }
 
     fn triplet(&self) -> Result<Triplet, LossError> {
-        Ok(Triplet {
-            margin: self.number("margin")?,
-            distance: self.distance()?,
-            soft: self.flag("soft")?,
-        })
+        Ok(Triplet { margin: self.number("margin")?, distance: self.distance()?, soft: self.flag("soft")? })
     }
 
     fn mined(&self, strategy: Strategy) -> Result<Tensor, LossError> {
         let (x, labels) = (self.unit_if_wanted(self.anchors()?)?, self.labels()?);
         let triplet = self.triplet()?;
-        let miner = TripletMiner {
-            strategy,
-            margin: triplet.margin,
-            distance: triplet.distance,
-        };
-        let reduction = self.choice(
-            "reduction",
-            &[("all", Reduction::MeanAll), ("active", Reduction::MeanActive)],
-        )?;
+        let miner = TripletMiner { strategy, margin: triplet.margin, distance: triplet.distance };
+        let reduction = self.choice("reduction", &[("all", Reduction::MeanAll), ("active", Reduction::MeanActive)])?;
         Ok(triplet.mined(&x, &miner.mine(&x, &labels)?, reduction)?.loss)
     }
 
@@ -321,11 +269,7 @@ const fn temperature(default: &'static str) -> Param {
     param("temperature", default, "what cosines are divided by")
 }
 
-const TILED: Param = param(
-    "tiled",
-    "auto",
-    "true: without a batch x batch matrix; auto: from 1024 rows on",
-);
+const TILED: Param = param("tiled", "auto", "true: without a batch x batch matrix; auto: from 1024 rows on");
 const NORMALIZE: Param = param("normalize", "false", "true: unit vectors");
 const DISTANCE: Param = param("distance", "euclidean", "euclidean, squared or cosine");
 const SOFT: Param = param("soft", "false", "true: softplus instead of the hinge");
@@ -487,10 +431,7 @@ const ENTRIES: &[Entry] = &[
         name: "weighted_supcon",
         summary: "supervised contrastive loss graded by a tree: `labels` are leaves, `parents` and `grandparents` coarser",
         inputs: &["anchors", "labels", "parents", "grandparents?"],
-        params: &[
-            temperature("0.1"),
-            param("averaging", "level", "level or pair: what shares a row's loss"),
-        ],
+        params: &[temperature("0.1"), param("averaging", "level", "level or pair: what shares a row's loss")],
         run: |c| {
             let mut levels = vec![c.labels()?, c.classes("parents")?];
             if c.maybe("grandparents").is_some() {
@@ -499,10 +440,7 @@ const ENTRIES: &[Entry] = &[
             let loss = WeightedSupCon {
                 temperature: c.number("temperature")?,
                 weights: [1.0, 0.5, 0.25][..levels.len()].to_vec(),
-                averaging: c.choice(
-                    "averaging",
-                    &[("level", Averaging::PerLevel), ("pair", Averaging::PerPair)],
-                )?,
+                averaging: c.choice("averaging", &[("level", Averaging::PerLevel), ("pair", Averaging::PerPair)])?,
             };
             let levels: Vec<&[u32]> = levels.iter().map(Vec::as_slice).collect();
             loss.forward(c.anchors()?, &levels)
@@ -596,11 +534,7 @@ const ENTRIES: &[Entry] = &[
             NORMALIZE,
             SOFT,
             REDUCTION,
-            param(
-                "fallback",
-                "skip",
-                "skip, hardest, facenet or first: what a pair without one gets",
-            ),
+            param("fallback", "skip", "skip, hardest, facenet or first: what a pair without one gets"),
         ],
         run: |c| {
             c.mined(c.choice(
@@ -697,10 +631,7 @@ const ENTRIES: &[Entry] = &[
         name: "arcface",
         summary: "ArcFace: additive angular margin; `weights` (classes, dim)",
         inputs: &["anchors", "labels", "weights"],
-        params: &[
-            param("margin", "0.5", "in radians"),
-            param("scale", "64", "what cosines are multiplied by"),
-        ],
+        params: &[param("margin", "0.5", "in radians"), param("scale", "64", "what cosines are multiplied by")],
         run: |c| {
             let (margin, scale) = (c.number("margin")?, c.number("scale")?);
             ArcFace { margin, scale }.forward(c.anchors()?, c.tensor("weights")?, &c.labels()?)
@@ -710,10 +641,7 @@ const ENTRIES: &[Entry] = &[
         name: "cosface",
         summary: "CosFace: additive cosine margin; `weights` (classes, dim)",
         inputs: &["anchors", "labels", "weights"],
-        params: &[
-            param("margin", "0.35", "the margin"),
-            param("scale", "64", "what cosines are multiplied by"),
-        ],
+        params: &[param("margin", "0.35", "the margin"), param("scale", "64", "what cosines are multiplied by")],
         run: |c| {
             let (margin, scale) = (c.number("margin")?, c.number("scale")?);
             CosFace { margin, scale }.forward(c.anchors()?, c.tensor("weights")?, &c.labels()?)
@@ -725,11 +653,7 @@ const ENTRIES: &[Entry] = &[
         inputs: &["anchors", "labels", "weights"],
         params: &[
             param("scale", "1", "what squared distances are multiplied by"),
-            param(
-                "own_in_sum",
-                "true",
-                "false: the 2017 paper's sum, over other classes only",
-            ),
+            param("own_in_sum", "true", "false: the 2017 paper's sum, over other classes only"),
         ],
         run: |c| {
             let (scale, own_in_sum) = (c.number("scale")?, c.flag("own_in_sum")?);
@@ -842,29 +766,21 @@ const ENTRIES: &[Entry] = &[
         inputs: PAIR,
         params: &[
             temperature("0.07"),
-            param(
-                "dims",
-                "",
-                "prefix lengths, comma-separated; empty: the halves dim, dim/2, ... down to 8",
-            ),
+            param("dims", "", "prefix lengths, comma-separated; empty: the halves dim, dim/2, ... down to 8"),
             param("weights", "", "one a prefix, comma-separated; empty: all 1"),
         ],
         run: |c| {
             let dim = c.anchors()?.dim(1)?;
             let list = |name: &str| c.word(name).split(',').map(str::trim).filter(|word| !word.is_empty());
             let unreadable = |_| LossError::Name(format!("dims is {:?}, must be lengths", c.word("dims")));
-            let mut dims: Vec<usize> = list("dims")
-                .map(|word| word.parse().map_err(unreadable))
-                .collect::<Result<_, _>>()?;
+            let mut dims: Vec<usize> =
+                list("dims").map(|word| word.parse().map_err(unreadable)).collect::<Result<_, _>>()?;
             if dims.is_empty() {
-                dims = std::iter::successors(Some(dim), |d| Some(d / 2))
-                    .take_while(|&d| d == dim || d >= 8)
-                    .collect();
+                dims = std::iter::successors(Some(dim), |d| Some(d / 2)).take_while(|&d| d == dim || d >= 8).collect();
             }
             let unreadable = |_| LossError::Name(format!("weights is {:?}, must be numbers", c.word("weights")));
-            let mut weights: Vec<f64> = list("weights")
-                .map(|word| word.parse().map_err(unreadable))
-                .collect::<Result<_, _>>()?;
+            let mut weights: Vec<f64> =
+                list("weights").map(|word| word.parse().map_err(unreadable)).collect::<Result<_, _>>()?;
             if weights.is_empty() {
                 weights = vec![1.0; dims.len()];
             }

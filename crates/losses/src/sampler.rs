@@ -10,11 +10,7 @@ fn at_least_one(name: &'static str, got: usize) -> Result<(), LossError> {
     if got > 0 {
         return Ok(());
     }
-    Err(LossError::Argument {
-        name,
-        got: 0.0,
-        expected: "at least 1",
-    })
+    Err(LossError::Argument { name, got: 0.0, expected: "at least 1" })
 }
 
 /// How many pairs and triplets a batch of `p` classes with `k` rows each holds.
@@ -32,11 +28,7 @@ impl TripletCounts {
     /// Of `p` classes of `k` rows.
     pub fn new(p: usize, k: usize) -> Self {
         let ordered_pairs = p * k * k.saturating_sub(1);
-        Self {
-            positive_pairs: ordered_pairs / 2,
-            ordered_pairs,
-            triplets: ordered_pairs * p.saturating_sub(1) * k,
-        }
+        Self { positive_pairs: ordered_pairs / 2, ordered_pairs, triplets: ordered_pairs * p.saturating_sub(1) * k }
     }
 }
 
@@ -72,13 +64,7 @@ impl PkSampler {
                 classes.len()
             )));
         }
-        Ok(Self {
-            classes,
-            p,
-            k,
-            batches: batches.unwrap_or(labels.len().div_ceil(p * k)),
-            seed,
-        })
+        Ok(Self { classes, p, k, batches: batches.unwrap_or(labels.len().div_ceil(p * k)), seed })
     }
 
     /// Batches an epoch.
@@ -149,25 +135,14 @@ impl ShardedSampler {
         at_least_one("len", self.len)?;
         at_least_one("world", self.world)?;
         if self.rank >= self.world {
-            return Err(LossError::OutOfRange {
-                what: "rank",
-                row: 0,
-                got: self.rank,
-                limit: self.world,
-            });
+            return Err(LossError::OutOfRange { what: "rank", row: 0, got: self.rank, limit: self.world });
         }
         let mut order: Vec<usize> = (0..self.len).collect();
         if self.shuffle {
             SplitMix64::stream(self.seed, epoch).shuffle(&mut order);
         }
-        let share = if self.drop_last {
-            self.len / self.world
-        } else {
-            self.len.div_ceil(self.world)
-        };
-        Ok((0..share)
-            .map(|i| order[(i * self.world + self.rank) % self.len])
-            .collect())
+        let share = if self.drop_last { self.len / self.world } else { self.len.div_ceil(self.world) };
+        Ok((0..share).map(|i| order[(i * self.world + self.rank) % self.len]).collect())
     }
 }
 
@@ -176,19 +151,10 @@ impl ShardedSampler {
 pub fn farthest_first(rows: &Matrix, k: usize, start: usize) -> Result<Vec<usize>, LossError> {
     let n = rows.rows();
     if k > n {
-        return Err(LossError::Argument {
-            name: "k",
-            got: k as f64,
-            expected: "at most the number of rows",
-        });
+        return Err(LossError::Argument { name: "k", got: k as f64, expected: "at most the number of rows" });
     }
     if start >= n {
-        return Err(LossError::OutOfRange {
-            what: "start",
-            row: 0,
-            got: start,
-            limit: n,
-        });
+        return Err(LossError::OutOfRange { what: "start", row: 0, got: start, limit: n });
     }
     rows.check_finite()?;
     let mut unit = rows.clone();
@@ -202,9 +168,7 @@ pub fn farthest_first(rows: &Matrix, k: usize, start: usize) -> Result<Vec<usize
             *close = close.max(eas_tensor::kernels::dot(unit.row(next), row));
         }
         closest[next] = f32::INFINITY;
-        next = (0..n)
-            .min_by(|&x, &y| closest[x].total_cmp(&closest[y]))
-            .unwrap_or(start);
+        next = (0..n).min_by(|&x, &y| closest[x].total_cmp(&closest[y])).unwrap_or(start);
     }
     Ok(chosen)
 }
@@ -222,21 +186,13 @@ pub fn difficulty_balanced(
 ) -> Result<Vec<usize>, LossError> {
     let n = scores.len();
     if batch > n {
-        return Err(LossError::Argument {
-            name: "batch",
-            got: batch as f64,
-            expected: "at most the number of scores",
-        });
+        return Err(LossError::Argument { name: "batch", got: batch as f64, expected: "at most the number of scores" });
     }
     for (name, share) in [("easy", easy), ("medium", medium)] {
         crate::not_negative(name, share)?;
     }
     if easy + medium > 1.0 {
-        return Err(LossError::Argument {
-            name: "easy + medium",
-            got: easy + medium,
-            expected: "at most 1",
-        });
+        return Err(LossError::Argument { name: "easy + medium", got: easy + medium, expected: "at most 1" });
     }
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&x, &y| scores[x].total_cmp(&scores[y]).then(x.cmp(&y)));

@@ -8,11 +8,7 @@ use crate::{Distance, LossError, matrix, normalize, not_negative, positive, same
 fn at_least_two_rows(x: &Tensor) -> Result<(usize, usize), LossError> {
     let (rows, dim) = matrix("embeddings", x)?;
     if rows < 2 {
-        return Err(LossError::Argument {
-            name: "rows",
-            got: rows as f64,
-            expected: "at least 2",
-        });
+        return Err(LossError::Argument { name: "rows", got: rows as f64, expected: "at least 2" });
     }
     Ok((rows, dim))
 }
@@ -47,12 +43,7 @@ pub struct VicReg {
 
 impl Default for VicReg {
     fn default() -> Self {
-        Self {
-            invariance: 25.0,
-            variance: 25.0,
-            covariance: 1.0,
-            epsilon: 1e-4,
-        }
+        Self { invariance: 25.0, variance: 25.0, covariance: 1.0, epsilon: 1e-4 }
     }
 }
 
@@ -91,10 +82,7 @@ pub struct BarlowTwins {
 
 impl Default for BarlowTwins {
     fn default() -> Self {
-        Self {
-            lambda: 0.0051,
-            epsilon: 1e-5,
-        }
+        Self { lambda: 0.0051, epsilon: 1e-5 }
     }
 }
 

@@ -118,17 +118,11 @@ pub fn temporal_similarity(embeddings: &Tensor, times: &[f64], half_life: f64) -
     one_a_row("times", times.len(), rows)?;
     positive("half_life", half_life)?;
     if rows < 2 {
-        return Err(LossError::Argument {
-            name: "rows",
-            got: rows as f64,
-            expected: "at least 2",
-        });
+        return Err(LossError::Argument { name: "rows", got: rows as f64, expected: "at least 2" });
     }
     let z = normalize(embeddings)?;
-    let wanted: Vec<f64> = times
-        .iter()
-        .flat_map(|s| times.iter().map(move |t| (-(s - t).abs() / half_life).exp2()))
-        .collect();
+    let wanted: Vec<f64> =
+        times.iter().flat_map(|s| times.iter().map(move |t| (-(s - t).abs() / half_life).exp2())).collect();
     let wanted = constant(wanted, &[rows, rows], &z)?;
     let off = mask(rows, rows, &z, |i, j| i != j)?.to_dtype(z.dtype())?;
     let error = ((products(&z, &z)? - wanted)?.sqr()? * off)?;

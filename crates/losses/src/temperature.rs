@@ -12,11 +12,7 @@ pub(crate) fn check(got: f64) -> Result<(), LossError> {
     if got >= SMALLEST && got.is_finite() {
         return Ok(());
     }
-    Err(LossError::Argument {
-        name: "temperature",
-        got,
-        expected: "finite and at least 1e-6",
-    })
+    Err(LossError::Argument { name: "temperature", got, expected: "finite and at least 1e-6" })
 }
 
 /// One row of similarities at one temperature. The first similarity is the positive's.
@@ -54,10 +50,7 @@ pub fn profile(similarities: &[f64], temperatures: &[f64]) -> Result<Vec<Tempera
         .map(|&temperature| {
             check(temperature)?;
             // Relative to the positive, so that a loss near zero keeps its digits.
-            let logits: Vec<f64> = similarities
-                .iter()
-                .map(|s| (s - similarities[0]) / temperature)
-                .collect();
+            let logits: Vec<f64> = similarities.iter().map(|s| (s - similarities[0]) / temperature).collect();
             let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = logits.iter().map(|l| (l - largest).exp()).collect();
             let negatives: f64 = weights[1..].iter().sum();
@@ -67,11 +60,7 @@ pub fn profile(similarities: &[f64], temperatures: &[f64]) -> Result<Vec<Tempera
                 shares.map(|p| -p * p.ln()).sum()
             };
             let hardest = weights[1..].iter().copied().fold(0.0, f64::max);
-            let loss = if largest == 0.0 {
-                negatives.ln_1p()
-            } else {
-                total.ln() + largest
-            };
+            let loss = if largest == 0.0 { negatives.ln_1p() } else { total.ln() + largest };
             Ok(TemperatureProfile {
                 temperature,
                 positive_probability: weights[0] / total,
@@ -123,9 +112,7 @@ impl LearnableTemperature {
     pub fn new(temperature: f64, dtype: DType, device: &Device) -> Result<Self, LossError> {
         check(temperature)?;
         let value = Tensor::new((1.0 / temperature).ln(), device)?.to_dtype(dtype)?;
-        Ok(Self {
-            log_scale: Var::from_tensor(&value)?,
-        })
+        Ok(Self { log_scale: Var::from_tensor(&value)? })
     }
 
     /// The parameter, for the optimizer.

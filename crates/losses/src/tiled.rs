@@ -183,13 +183,7 @@ struct StripLoss {
 
 impl StripLoss {
     fn compute(&self, a: &[f32], c: &[f32], dim: usize, differentiate: bool) -> (f64, Option<Gradients>) {
-        let job = Job {
-            anchors: a,
-            candidates: c,
-            dim,
-            temperature: self.temperature,
-            who: self.who,
-        };
+        let job = Job { anchors: a, candidates: c, dim, temperature: self.temperature, who: self.who };
         if differentiate {
             let (value, a, c) = job.run::<true>();
             (value, Some((a, c)))
@@ -247,10 +241,7 @@ impl CustomOp2 for StripLoss {
         if upstream != 1.0 {
             by_a.iter_mut().chain(&mut by_c).for_each(|g| *g *= upstream);
         }
-        Ok((
-            Some(Tensor::from_vec(by_a, a.shape(), a.device())?),
-            Some(Tensor::from_vec(by_c, c.shape(), c.device())?),
-        ))
+        Ok((Some(Tensor::from_vec(by_a, a.shape(), a.device())?), Some(Tensor::from_vec(by_c, c.shape(), c.device())?)))
     }
 }
 
@@ -329,10 +320,8 @@ impl Job<'_> {
     fn run<const GRADIENT: bool>(&self) -> (f64, Vec<f32>, Vec<f32>) {
         let dim = self.dim;
         let (rows, columns) = (self.anchors.len() / dim, self.candidates.len() / dim);
-        let (anchor_scale, candidate_scale) = (
-            inverse_lengths(self.anchors, dim),
-            inverse_lengths(self.candidates, dim),
-        );
+        let (anchor_scale, candidate_scale) =
+            (inverse_lengths(self.anchors, dim), inverse_lengths(self.candidates, dim));
         let mut parts = self.parts::<GRADIENT>(columns, &candidate_scale);
         // Unit rows have logits within 1/temperature, and unless that is large, one shift serves all of them.
         let bound = 1.0 / self.temperature;
@@ -348,11 +337,7 @@ impl Job<'_> {
             for r in 0..height {
                 let scale = anchor_scale[from + r];
                 let row = &self.anchors[(from + r) * dim..][..dim];
-                for ((u, s), x) in unit[r * dim..][..dim]
-                    .iter_mut()
-                    .zip(&mut scaled[r * dim..][..dim])
-                    .zip(row)
-                {
+                for ((u, s), x) in unit[r * dim..][..dim].iter_mut().zip(&mut scaled[r * dim..][..dim]).zip(row) {
                     *u = x * scale;
                     *s = *u * bound as f32;
                 }
@@ -382,9 +367,7 @@ impl Job<'_> {
                 for (shift, logit) in shift.iter_mut().zip(&logit) {
                     *shift = shift.max(*logit);
                 }
-                parts
-                    .par_iter_mut()
-                    .for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r]));
+                parts.par_iter_mut().for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r]));
             }
             // Relative to the positive: others = sum over the other candidates of exp(logit - positive's logit).
             let mut weights = vec![0.0f64; height];
@@ -392,11 +375,7 @@ impl Job<'_> {
             for r in 0..height {
                 let others: f64 = parts.iter().map(|part| part.sums[r]).sum();
                 let gap = f64::from(shift[r]) - f64::from(logit[r]);
-                loss += if gap > 600.0 {
-                    others.ln() + gap
-                } else {
-                    (others * gap.exp()).ln_1p()
-                };
+                loss += if gap > 600.0 { others.ln() + gap } else { (others * gap.exp()).ln_1p() };
                 let total = others + (-gap).exp();
                 weights[r] = step / total;
                 own[r] = step * others / total;
@@ -423,22 +402,19 @@ impl Job<'_> {
                     }
                 }
             });
-            by_anchor[from * dim..(from + height) * dim]
-                .par_chunks_exact_mut(dim)
-                .enumerate()
-                .for_each(|(r, row)| {
-                    for part in &parts {
-                        for (g, x) in row.iter_mut().zip(&part.by_anchor[r * dim..][..dim]) {
-                            *g += x;
-                        }
+            by_anchor[from * dim..(from + height) * dim].par_chunks_exact_mut(dim).enumerate().for_each(|(r, row)| {
+                for part in &parts {
+                    for (g, x) in row.iter_mut().zip(&part.by_anchor[r * dim..][..dim]) {
+                        *g += x;
                     }
-                    let (weight, slope) = (weights[r] as f32, own[r] as f32);
-                    let positive = &self.candidates[target[r] * dim..][..dim];
-                    let slope = slope * candidate_scale[target[r]];
-                    for (g, p) in row.iter_mut().zip(positive) {
-                        *g = *g * weight - slope * p;
-                    }
-                });
+                }
+                let (weight, slope) = (weights[r] as f32, own[r] as f32);
+                let positive = &self.candidates[target[r] * dim..][..dim];
+                let slope = slope * candidate_scale[target[r]];
+                for (g, p) in row.iter_mut().zip(positive) {
+                    *g = *g * weight - slope * p;
+                }
+            });
         }
         let mut by_candidate = Vec::new();
         if GRADIENT {
@@ -571,14 +547,10 @@ impl Part {
 
 /// From the gradient by unit rows to that by the rows themselves: the part along the row vanishes, the rest is divided by its length.
 fn project(gradient: &mut [f32], rows: &[f32], scale: &[f32], dim: usize) {
-    gradient
-        .par_chunks_exact_mut(dim)
-        .zip(rows.par_chunks_exact(dim))
-        .zip(scale)
-        .for_each(|((g, row), &scale)| {
-            let along = kernels::dot(g, row) * scale * scale;
-            for (g, x) in g.iter_mut().zip(row) {
-                *g = (*g - along * x) * scale;
-            }
-        });
+    gradient.par_chunks_exact_mut(dim).zip(rows.par_chunks_exact(dim)).zip(scale).for_each(|((g, row), &scale)| {
+        let along = kernels::dot(g, row) * scale * scale;
+        for (g, x) in g.iter_mut().zip(row) {
+            *g = (*g - along * x) * scale;
+        }
+    });
 }

@@ -31,17 +31,12 @@ impl Matryoshka {
     pub fn new(dims: &[usize], weights: &[f64]) -> Result<Self, LossError> {
         crate::one_a_row("weights (one a prefix)", weights.len(), dims.len())?;
         if dims.is_empty() || dims.contains(&0) {
-            return Err(LossError::Name(format!(
-                "prefixes must be one or more lengths of at least 1, got {dims:?}"
-            )));
+            return Err(LossError::Name(format!("prefixes must be one or more lengths of at least 1, got {dims:?}")));
         }
         for &weight in weights {
             not_negative("weight", weight)?;
         }
-        Ok(Self {
-            dims: dims.to_vec(),
-            weights: weights.to_vec(),
-        })
+        Ok(Self { dims: dims.to_vec(), weights: weights.to_vec() })
     }
 
     /// The weighted sum of `loss` over the prefixes of `embeddings`, each `(..., dim)`.
@@ -57,12 +52,7 @@ impl Matryoshka {
                 .map(|x| {
                     let width = x.dim(D::Minus1)?;
                     if dim > width {
-                        return Err(LossError::OutOfRange {
-                            what: "prefix",
-                            row: 0,
-                            got: dim,
-                            limit: width,
-                        });
+                        return Err(LossError::OutOfRange { what: "prefix", row: 0, got: dim, limit: width });
                     }
                     Ok(x.narrow(D::Minus1, 0, dim)?.contiguous()?)
                 })

@@ -26,15 +26,13 @@ fn golden() -> (BTreeMap<String, Tensors>, Vec<Case>) {
             }
             ["case", loss, set, params, result] => {
                 let params = params.split(',').filter_map(|pair| pair.split_once('='));
-                let case = cases
-                    .entry(name.rsplit_once('|').unwrap().0.to_owned())
-                    .or_insert_with(|| Case {
-                        label: name.clone(),
-                        loss: loss.to_owned(),
-                        set: set.to_owned(),
-                        params: params.map(|(k, v)| (k.to_owned(), v.replace(';', ","))).collect(),
-                        results: Tensors::new(),
-                    });
+                let case = cases.entry(name.rsplit_once('|').unwrap().0.to_owned()).or_insert_with(|| Case {
+                    label: name.clone(),
+                    loss: loss.to_owned(),
+                    set: set.to_owned(),
+                    params: params.map(|(k, v)| (k.to_owned(), v.replace(';', ","))).collect(),
+                    results: Tensors::new(),
+                });
                 case.results.insert(result.to_owned(), tensor);
             }
             _ => panic!("{name}"),
@@ -44,13 +42,7 @@ fn golden() -> (BTreeMap<String, Tensors>, Vec<Case>) {
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor
-        .to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// The largest difference relative to the largest value; absolute where all values are tiny.
@@ -67,10 +59,7 @@ fn compare(dtype: DType, value_tolerance: f64, gradient_tolerance: f64, forced: 
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     for case in &cases {
-        let entry = registry::entries()
-            .iter()
-            .find(|entry| entry.name == case.loss)
-            .unwrap();
+        let entry = registry::entries().iter().find(|entry| entry.name == case.loss).unwrap();
         let mut params = case.params.clone();
         for &(name, value) in forced {
             if entry.params.iter().any(|param| param.name == name) {
@@ -80,11 +69,7 @@ fn compare(dtype: DType, value_tolerance: f64, gradient_tolerance: f64, forced: 
         let inputs: Tensors = sets[&case.set]
             .iter()
             .map(|(name, tensor)| {
-                let tensor = if tensor.dtype().is_float() {
-                    tensor.to_dtype(dtype).unwrap()
-                } else {
-                    tensor.clone()
-                };
+                let tensor = if tensor.dtype().is_float() { tensor.to_dtype(dtype).unwrap() } else { tensor.clone() };
                 (name.clone(), tensor)
             })
             .collect();
@@ -97,16 +82,9 @@ fn compare(dtype: DType, value_tolerance: f64, gradient_tolerance: f64, forced: 
         };
         let off = difference(&got.loss, &case.results["loss"]);
         if off.is_nan() || off > value_tolerance {
-            wrong.push(format!(
-                "{}: value off by {off:.1e}: {:?}",
-                case.label,
-                values(&got.loss)
-            ));
+            wrong.push(format!("{}: value off by {off:.1e}: {:?}", case.label, values(&got.loss)));
         }
-        let wanted = case
-            .results
-            .iter()
-            .filter_map(|(name, want)| Some((name.strip_prefix("grad_")?, want)));
+        let wanted = case.results.iter().filter_map(|(name, want)| Some((name.strip_prefix("grad_")?, want)));
         for (input, want) in wanted {
             let off = difference(&got.gradients[input], want);
             if off.is_nan() || off > gradient_tolerance {
@@ -115,22 +93,12 @@ fn compare(dtype: DType, value_tolerance: f64, gradient_tolerance: f64, forced: 
         }
         for (input, gradient) in &got.gradients {
             if !case.results.contains_key(&format!("grad_{input}")) {
-                assert!(
-                    values(gradient).iter().all(|&g| g == 0.0),
-                    "{}: gradient by {input}",
-                    case.label
-                );
+                assert!(values(gradient).iter().all(|&g| g == 0.0), "{}: gradient by {input}", case.label);
             }
         }
         seen.insert(case.loss.clone());
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} cases:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     seen
 }
 

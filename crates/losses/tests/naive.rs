@@ -24,13 +24,7 @@ fn world(seed: u64) -> World {
     let mut rows = |count: usize| -> Rows { (0..count).map(|_| (0..D).map(|_| rng.normal()).collect()).collect() };
     let (a, p, w) = (rows(B), rows(B), rows(CLASSES));
     let n = (0..B).map(|_| rows(2)).collect();
-    World {
-        a,
-        p,
-        n,
-        w,
-        y: (0..B).map(|i| i % CLASSES).collect(),
-    }
+    World { a, p, n, w, y: (0..B).map(|i| i % CLASSES).collect() }
 }
 
 /// What the registry says.
@@ -90,35 +84,16 @@ fn softmax_losses_equal_their_loops() {
         let with = |i: usize, others: &dyn Fn(usize) -> Vec<f64>| {
             softmax_loss(cosine(&w.a[i], &w.p[i]) / t, others(i).into_iter().map(|s| s / t))
         };
-        let batch = |i: usize| {
-            rows()
-                .filter(|&j| j != i)
-                .map(|j| cosine(&w.a[i], &w.p[j]))
-                .collect::<Vec<_>>()
-        };
+        let batch = |i: usize| rows().filter(|&j| j != i).map(|j| cosine(&w.a[i], &w.p[j])).collect::<Vec<_>>();
         let own = |i: usize| w.n[i].iter().map(|x| cosine(&w.a[i], x)).collect::<Vec<_>>();
         let everyone = |i: usize| w.n.iter().flatten().map(|x| cosine(&w.a[i], x)).collect::<Vec<_>>();
-        let anchors = |i: usize| {
-            rows()
-                .filter(|&j| j != i)
-                .map(|j| cosine(&w.a[i], &w.a[j]))
-                .collect::<Vec<_>>()
-        };
+        let anchors = |i: usize| rows().filter(|&j| j != i).map(|j| cosine(&w.a[i], &w.a[j])).collect::<Vec<_>>();
         let wanted = [
             ("infonce", mean(rows().map(|i| with(i, &batch)))),
             ("infonce_explicit", mean(rows().map(|i| with(i, &own)))),
-            (
-                "infonce_own",
-                mean(rows().map(|i| with(i, &|i| [batch(i), own(i)].concat()))),
-            ),
-            (
-                "infonce_pool",
-                mean(rows().map(|i| with(i, &|i| [batch(i), everyone(i)].concat()))),
-            ),
-            (
-                "infonce_two_view",
-                mean(rows().map(|i| with(i, &|i| [batch(i), anchors(i)].concat()))),
-            ),
+            ("infonce_own", mean(rows().map(|i| with(i, &|i| [batch(i), own(i)].concat())))),
+            ("infonce_pool", mean(rows().map(|i| with(i, &|i| [batch(i), everyone(i)].concat())))),
+            ("infonce_two_view", mean(rows().map(|i| with(i, &|i| [batch(i), anchors(i)].concat())))),
             ("nt_xent", {
                 let z: Rows = w.a.iter().chain(&w.p).cloned().collect();
                 mean((0..2 * B).map(|i| {
@@ -132,10 +107,7 @@ fn softmax_losses_equal_their_loops() {
                     let mates = rows().filter(|&j| j != i && w.y[j] == w.y[i]);
                     mean(mates.map(|j| {
                         let others = rows().filter(|&k| k != i && k != j);
-                        softmax_loss(
-                            cosine(&w.a[i], &w.a[j]) / t,
-                            others.map(|k| cosine(&w.a[i], &w.a[k]) / t),
-                        )
+                        softmax_loss(cosine(&w.a[i], &w.a[j]) / t, others.map(|k| cosine(&w.a[i], &w.a[k]) / t))
                     }))
                 }))
             }),
@@ -150,12 +122,10 @@ fn softmax_losses_equal_their_loops() {
                 assert!((got - wanted).abs() < 1e-12, "{name}: {got} is not {wanted}");
             }
         }
-        let products = mean(rows().map(|i| {
-            softmax_loss(
-                dot(&w.a[i], &w.p[i]),
-                rows().filter(|&j| j != i).map(|j| dot(&w.a[i], &w.p[j])),
-            )
-        }));
+        let products =
+            mean(rows().map(|i| {
+                softmax_loss(dot(&w.a[i], &w.p[i]), rows().filter(|&j| j != i).map(|j| dot(&w.a[i], &w.p[j])))
+            }));
         assert!((ours(&w, "n_pairs", &[]) - products).abs() < 1e-12);
     }
 }
@@ -177,9 +147,7 @@ fn metric_losses_equal_their_loops() {
                 triplets.extend(others.iter().map(|&n| hinge(d(p) - d(n) + 1.0)));
             }
             let farthest = mates.iter().map(|&p| d(p)).fold(0.0, f64::max);
-            hard.push(hinge(
-                farthest - others.iter().map(|&n| d(n)).fold(f64::INFINITY, f64::min) + 1.0,
-            ));
+            hard.push(hinge(farthest - others.iter().map(|&n| d(n)).fold(f64::INFINITY, f64::min) + 1.0));
         }
         let pairs = || rows().flat_map(|i| (i + 1..B).map(move |j| (i, j)));
         let similarity = |i: usize, j: usize| cosine(&w.a[i], &w.a[j]);
@@ -194,20 +162,13 @@ fn metric_losses_equal_their_loops() {
             }))
         };
         let wanted = [
-            (
-                "triplet_margin",
-                mean(rows().map(|i| hinge(far(&w.a[i], &w.p[i]) - nearest(i) + 1.0))),
-            ),
+            ("triplet_margin", mean(rows().map(|i| hinge(far(&w.a[i], &w.p[i]) - nearest(i) + 1.0)))),
             ("triplet_all", mean(triplets.iter().copied())),
             ("triplet_hard", mean(hard.iter().copied())),
             ("contrastive_pairs", {
                 mean(pairs().map(|(i, j)| {
                     let d = far(&w.a[i], &w.a[j]);
-                    0.5 * if w.y[i] == w.y[j] {
-                        d * d
-                    } else {
-                        hinge(1.0 - d).powi(2)
-                    }
+                    0.5 * if w.y[i] == w.y[j] { d * d } else { hinge(1.0 - d).powi(2) }
                 }))
             }),
             ("multi_similarity", {
@@ -247,11 +208,7 @@ fn metric_losses_equal_their_loops() {
             ("arcface", {
                 margin_softmax(&|c| {
                     let theta = c.acos();
-                    if theta + 0.5 <= std::f64::consts::PI {
-                        (theta + 0.5).cos()
-                    } else {
-                        c - 0.5 * 0.5f64.sin()
-                    }
+                    if theta + 0.5 <= std::f64::consts::PI { (theta + 0.5).cos() } else { c - 0.5 * 0.5f64.sin() }
                 })
             }),
             ("cosface", margin_softmax(&|c| c - 0.35)),
@@ -262,18 +219,12 @@ fn metric_losses_equal_their_loops() {
                 }))
             }),
             ("alignment", mean(rows().map(|i| 2.0 - 2.0 * cosine(&w.a[i], &w.p[i])))),
-            (
-                "uniformity",
-                mean(pairs().map(|(i, j)| (-4.0 * (1.0 - similarity(i, j))).exp())).ln(),
-            ),
+            ("uniformity", mean(pairs().map(|(i, j)| (-4.0 * (1.0 - similarity(i, j))).exp())).ln()),
             ("diversity", mean(pairs().map(|(i, j)| similarity(i, j)))),
         ];
         for (name, wanted) in wanted {
             let got = ours(&w, name, &[]);
-            assert!(
-                (got - wanted).abs() < 1e-10 * wanted.abs().max(1.0),
-                "{name}: {got} is not {wanted}"
-            );
+            assert!((got - wanted).abs() < 1e-10 * wanted.abs().max(1.0), "{name}: {got} is not {wanted}");
         }
     }
 }
@@ -295,10 +246,7 @@ fn decorrelation_losses_equal_their_loops() {
                 let deviation = (cover(x, d, x, d) / (B - 1) as f64 + 1e-4).sqrt();
                 vicreg += 12.5 * (1.0 - deviation).max(0.0) / D as f64;
                 let others = (0..D).filter(|&e| e != d);
-                vicreg += others
-                    .map(|e| (cover(x, d, x, e) / (B - 1) as f64).powi(2))
-                    .sum::<f64>()
-                    / D as f64;
+                vicreg += others.map(|e| (cover(x, d, x, e) / (B - 1) as f64).powi(2)).sum::<f64>() / D as f64;
             }
         }
         let mut barlow = 0.0;

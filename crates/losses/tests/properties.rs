@@ -9,16 +9,8 @@ use std::collections::BTreeMap;
 type Tensors = BTreeMap<String, Tensor>;
 const DIM: usize = 5;
 /// The inputs that have one row an anchor.
-const PER_ROW: [&str; 8] = [
-    "anchors",
-    "positives",
-    "negatives",
-    "labels",
-    "parents",
-    "grandparents",
-    "times",
-    "logits",
-];
+const PER_ROW: [&str; 8] =
+    ["anchors", "positives", "negatives", "labels", "parents", "grandparents", "times", "logits"];
 
 fn normals(shape: &[usize], rng: &mut SplitMix64) -> Tensor {
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| rng.normal()).collect();
@@ -33,11 +25,7 @@ fn classes(values: Vec<u32>) -> Tensor {
 /// Inputs of `rows` rows for a loss; `k` negatives an anchor.
 fn inputs(entry: &Entry, rows: usize, seed: u64) -> Tensors {
     let mut rng = SplitMix64::new(seed);
-    let k = if ["angular_triplet", "angular_margin"].contains(&entry.name) {
-        1
-    } else {
-        2
-    };
+    let k = if ["angular_triplet", "angular_margin"].contains(&entry.name) { 1 } else { 2 };
     let mut tensors = Tensors::new();
     for input in entry.inputs {
         let name = input.trim_end_matches('?');
@@ -68,13 +56,7 @@ fn inputs(entry: &Entry, rows: usize, seed: u64) -> Tensors {
 }
 
 fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor
-        .to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn loss(entry: &Entry, inputs: &Tensors) -> f64 {
@@ -126,20 +108,12 @@ fn the_order_of_the_rows_does_not_matter() {
             .iter()
             .map(|(name, tensor)| {
                 let moves = PER_ROW.contains(&name.as_str()) || name == "scores";
-                let tensor = if moves {
-                    tensor.index_select(&order, 0).unwrap()
-                } else {
-                    tensor.clone()
-                };
+                let tensor = if moves { tensor.index_select(&order, 0).unwrap() } else { tensor.clone() };
                 (name.clone(), tensor)
             })
             .collect();
         let (before, after) = (loss(entry, &given), loss(entry, &permuted));
-        assert!(
-            (before - after).abs() <= 1e-12 * before.abs().max(1.0),
-            "{}: {before}, {after}",
-            entry.name
-        );
+        assert!((before - after).abs() <= 1e-12 * before.abs().max(1.0), "{}: {before}, {after}", entry.name);
     }
 }
 
@@ -169,11 +143,7 @@ fn extreme_batches_give_finite_numbers_or_an_error() {
             let floats = |tensors: &Tensors, change: &dyn Fn(&Tensor) -> Tensor| -> Tensors {
                 let change = |(name, tensor): (&String, &Tensor)| {
                     let float = tensor.dtype().is_float();
-                    let tensor = if float {
-                        change(&tensor.to_dtype(dtype).unwrap())
-                    } else {
-                        tensor.clone()
-                    };
+                    let tensor = if float { change(&tensor.to_dtype(dtype).unwrap()) } else { tensor.clone() };
                     (name.clone(), tensor)
                 };
                 tensors.iter().map(change).collect()
@@ -192,31 +162,15 @@ fn extreme_batches_give_finite_numbers_or_an_error() {
             let fine = finite_or_refused(entry, &floats(&same_class, &Tensor::clone), &none, "one class");
             assert!(fine, "{} refuses one class", entry.name);
             let zero = |x: &Tensor| x.zeros_like().unwrap();
-            assert!(
-                finite_or_refused(entry, &floats(&given, &zero), &none, "zero vectors"),
-                "{}",
-                entry.name
-            );
+            assert!(finite_or_refused(entry, &floats(&given, &zero), &none, "zero vectors"), "{}", entry.name);
             let equal = |x: &Tensor| x.ones_like().unwrap();
-            assert!(
-                finite_or_refused(entry, &floats(&given, &equal), &none, "duplicates"),
-                "{}",
-                entry.name
-            );
+            assert!(finite_or_refused(entry, &floats(&given, &equal), &none, "duplicates"), "{}", entry.name);
             let opposite = |x: &Tensor| {
-                let sign: Vec<f64> = (0..x.elem_count())
-                    .map(|i| if (i / DIM).is_multiple_of(2) { 1.0 } else { -1.0 })
-                    .collect();
-                Tensor::from_vec(sign, x.dims(), &Device::Cpu)
-                    .unwrap()
-                    .to_dtype(x.dtype())
-                    .unwrap()
+                let sign: Vec<f64> =
+                    (0..x.elem_count()).map(|i| if (i / DIM).is_multiple_of(2) { 1.0 } else { -1.0 }).collect();
+                Tensor::from_vec(sign, x.dims(), &Device::Cpu).unwrap().to_dtype(x.dtype()).unwrap()
             };
-            assert!(
-                finite_or_refused(entry, &floats(&given, &opposite), &none, "opposites"),
-                "{}",
-                entry.name
-            );
+            assert!(finite_or_refused(entry, &floats(&given, &opposite), &none, "opposites"), "{}", entry.name);
         }
     }
     refused.dedup();
@@ -237,10 +191,7 @@ fn extreme_batches_give_finite_numbers_or_an_error() {
 
 #[test]
 fn tiny_temperatures_give_finite_numbers_and_impossible_ones_an_error() {
-    for entry in registry::entries()
-        .iter()
-        .filter(|entry| entry.params.iter().any(|p| p.name == "temperature"))
-    {
+    for entry in registry::entries().iter().filter(|entry| entry.params.iter().any(|p| p.name == "temperature")) {
         let given = inputs(entry, 6, 8);
         for dtype in [DType::F64, DType::F32] {
             for tiled in ["true", "false"] {
@@ -252,11 +203,7 @@ fn tiny_temperatures_give_finite_numbers_and_impossible_ones_an_error() {
                     let given: Tensors = given
                         .iter()
                         .map(|(name, x)| {
-                            let x = if x.dtype().is_float() {
-                                x.to_dtype(dtype).unwrap()
-                            } else {
-                                x.clone()
-                            };
+                            let x = if x.dtype().is_float() { x.to_dtype(dtype).unwrap() } else { x.clone() };
                             (name.clone(), x)
                         })
                         .collect();
@@ -275,13 +222,9 @@ fn tiny_temperatures_give_finite_numbers_and_impossible_ones_an_error() {
 #[test]
 fn the_range_of_half_precision_is_survived() {
     for entry in registry::entries() {
-        for (dtype, size) in [
-            (DType::F16, 6e4),
-            (DType::F16, 6e-8),
-            (DType::BF16, 1e4),
-            (DType::F32, 1e15),
-            (DType::F32, 1e-15),
-        ] {
+        for (dtype, size) in
+            [(DType::F16, 6e4), (DType::F16, 6e-8), (DType::BF16, 1e4), (DType::F32, 1e15), (DType::F32, 1e-15)]
+        {
             // Losses that aren't made for unit vectors may grow with the square or fourth power of the length.
             let by_length = ["n_pairs", "mnrl_raw", "vicreg", "softmax", "prototypical", "mse"];
             if by_length.contains(&entry.name) && size > 1e5 {
@@ -301,11 +244,7 @@ fn the_range_of_half_precision_is_survived() {
                 })
                 .collect();
             match registry::evaluate(entry.name, &given, &BTreeMap::new()) {
-                Ok(got) => assert!(
-                    values(&got.loss)[0].is_finite(),
-                    "{} at {size} in {dtype:?}",
-                    entry.name
-                ),
+                Ok(got) => assert!(values(&got.loss)[0].is_finite(), "{} at {size} in {dtype:?}", entry.name),
                 Err(error) => panic!("{} at {size} in {dtype:?}: {error}", entry.name),
             }
         }
@@ -314,10 +253,7 @@ fn the_range_of_half_precision_is_survived() {
 
 #[test]
 fn mistakes_are_named() {
-    let entry = registry::entries()
-        .iter()
-        .find(|entry| entry.name == "infonce")
-        .unwrap();
+    let entry = registry::entries().iter().find(|entry| entry.name == "infonce").unwrap();
     let given = inputs(entry, 4, 1);
     let none = BTreeMap::new();
     let error = |name: &str, inputs: &Tensors, params: &[(&str, &str)]| {

@@ -33,10 +33,7 @@ fn rows(tensor: &Tensor) -> Vec<Vec<f64>> {
 /// The two views one after the other, and interleaved.
 fn layouts(t: &Tiny) -> (Tensor, Tensor) {
     let halves = Tensor::cat(&[&t.anchors, &t.positives], 0).unwrap();
-    let interleaved = Tensor::stack(&[&t.anchors, &t.positives], 1)
-        .unwrap()
-        .reshape((8, 3))
-        .unwrap();
+    let interleaved = Tensor::stack(&[&t.anchors, &t.positives], 1).unwrap().reshape((8, 3)).unwrap();
     (halves, interleaved)
 }
 
@@ -56,14 +53,10 @@ fn info_nce_by_temperature() {
         let value = |a: &Tensor, b: &Tensor| number(&loss.forward(a, b, Negatives::InBatch).unwrap().loss);
         assert_abs_diff_eq!(value(&t.anchors, &t.positives), forward, epsilon = 1e-9);
         assert_abs_diff_eq!(value(&t.positives, &t.anchors), backward, epsilon = 1e-9);
-        let symmetric = InfoNce::symmetric(temperature)
-            .forward(&t.anchors, &t.positives, Negatives::InBatch)
-            .unwrap();
+        let symmetric = InfoNce::symmetric(temperature).forward(&t.anchors, &t.positives, Negatives::InBatch).unwrap();
         assert_abs_diff_eq!(number(&symmetric.loss), both, epsilon = 1e-9);
         let single = fixtures::tiny(DType::F32, &Device::Cpu).unwrap();
-        let out = loss
-            .forward(&single.anchors, &single.positives, Negatives::InBatch)
-            .unwrap();
+        let out = loss.forward(&single.anchors, &single.positives, Negatives::InBatch).unwrap();
         assert_abs_diff_eq!(number(&out.loss), forward, epsilon = 2e-6);
     }
 }
@@ -72,36 +65,19 @@ fn info_nce_by_temperature() {
 fn info_nce_by_kind_of_negatives() {
     let t = tiny();
     let table = [
-        (
-            Negatives::Explicit(&t.negatives),
-            [0.2026408426, 0.2295119502, 0.5635816437],
-            3,
-        ),
-        (
-            Negatives::InBatchPlusOwn(&t.negatives),
-            [0.2094375956, 0.2543499694, 0.9163177202],
-            6,
-        ),
-        (
-            Negatives::InBatchPlusPool(&t.negatives),
-            [0.7008592836, 0.7247938400, 1.4944773579],
-            12,
-        ),
+        (Negatives::Explicit(&t.negatives), [0.2026408426, 0.2295119502, 0.5635816437], 3),
+        (Negatives::InBatchPlusOwn(&t.negatives), [0.2094375956, 0.2543499694, 0.9163177202], 6),
+        (Negatives::InBatchPlusPool(&t.negatives), [0.7008592836, 0.7247938400, 1.4944773579], 12),
         (Negatives::TwoView, [0.0125632770, 0.0475880125, 0.8537291765], 7),
     ];
     for (negatives, values, candidates) in table {
         for (temperature, value) in [0.07, 0.1, 0.5].into_iter().zip(values) {
-            let out = InfoNce::new(temperature)
-                .forward(&t.anchors, &t.positives, negatives)
-                .unwrap();
+            let out = InfoNce::new(temperature).forward(&t.anchors, &t.positives, negatives).unwrap();
             assert_abs_diff_eq!(number(&out.loss), value, epsilon = 1e-9);
             assert_eq!(out.metrics.n_candidates, candidates);
         }
     }
-    let metrics = InfoNce::default()
-        .forward(&t.anchors, &t.positives, Negatives::InBatch)
-        .unwrap()
-        .metrics;
+    let metrics = InfoNce::default().forward(&t.anchors, &t.positives, Negatives::InBatch).unwrap().metrics;
     assert_abs_diff_eq!(metrics.positive_similarity, 0.9332456349, epsilon = 1e-9);
     assert_abs_diff_eq!(metrics.negative_similarity, 0.1212678544, epsilon = 1e-9);
     assert_abs_diff_eq!(metrics.mi_lower_bound(0.5), 4f64.ln() - 0.5, epsilon = 1e-12);
@@ -112,17 +88,10 @@ fn info_nce_by_kind_of_negatives() {
 fn a_step_against_the_gradient_brings_pairs_together_and_an_anchor_as_its_own_target_drives_them_apart() {
     let t = tiny();
     let mean_cosine = |a: &Tensor, p: &Tensor| {
-        InfoNce::default()
-            .forward(a, p, Negatives::InBatch)
-            .unwrap()
-            .metrics
-            .positive_similarity
+        InfoNce::default().forward(a, p, Negatives::InBatch).unwrap().metrics.positive_similarity
     };
     let step = |own_target: bool| {
-        let (a, p) = (
-            Var::from_tensor(&t.anchors).unwrap(),
-            Var::from_tensor(&t.positives).unwrap(),
-        );
+        let (a, p) = (Var::from_tensor(&t.anchors).unwrap(), Var::from_tensor(&t.positives).unwrap());
         let loss = if own_target {
             let both = normalize(&Tensor::cat(&[a.as_tensor(), p.as_tensor()], 0).unwrap()).unwrap();
             let s = normalize(&a).unwrap().matmul(&both.t().unwrap()).unwrap();
@@ -143,12 +112,7 @@ fn a_step_against_the_gradient_brings_pairs_together_and_an_anchor_as_its_own_ta
 #[test]
 fn nt_xent_by_temperature_and_layout() {
     let (halves, interleaved) = layouts(&tiny());
-    for (temperature, value) in [
-        (0.07, 0.0321276954),
-        (0.1, 0.0851574007),
-        (0.5, 0.9153401133),
-        (1.0, 1.3413647863),
-    ] {
+    for (temperature, value) in [(0.07, 0.0321276954), (0.1, 0.0851574007), (0.5, 0.9153401133), (1.0, 1.3413647863)] {
         for (views, layout) in [(&halves, PairLayout::Halves), (&interleaved, PairLayout::Interleaved)] {
             let out = NtXent { temperature, layout }.forward(views).unwrap();
             assert_abs_diff_eq!(number(&out.loss), value, epsilon = 1e-9);
@@ -157,50 +121,27 @@ fn nt_xent_by_temperature_and_layout() {
         }
     }
     for (temperature, value) in [(0.5, 2.6464454195), (0.07, 12.3971655972)] {
-        let crossed = NtXent {
-            temperature,
-            layout: PairLayout::Halves,
-        };
-        assert_abs_diff_eq!(
-            number(&crossed.forward(&interleaved).unwrap().loss),
-            value,
-            epsilon = 1e-9
-        );
+        let crossed = NtXent { temperature, layout: PairLayout::Halves };
+        assert_abs_diff_eq!(number(&crossed.forward(&interleaved).unwrap().loss), value, epsilon = 1e-9);
         assert!(crossed.check_layout(&interleaved).is_err());
         assert!(crossed.check_layout(&halves).is_ok());
     }
     let one = halves.narrow(0, 0, 2).unwrap();
-    assert_abs_diff_eq!(
-        number(&NtXent::default().forward(&one).unwrap().loss),
-        0.0,
-        epsilon = 1e-12
-    );
+    assert_abs_diff_eq!(number(&NtXent::default().forward(&one).unwrap().loss), 0.0, epsilon = 1e-12);
     let equal = Tensor::ones((8, 3), DType::F64, &Device::Cpu).unwrap();
-    assert_abs_diff_eq!(
-        number(&NtXent::default().forward(&equal).unwrap().loss),
-        7f64.ln(),
-        epsilon = 1e-12
-    );
+    assert_abs_diff_eq!(number(&NtXent::default().forward(&equal).unwrap().loss), 7f64.ln(), epsilon = 1e-12);
 }
 
 #[test]
 fn supervised_contrastive_losses() {
     let (points, labels) = fixtures::labelled(DType::F64, &Device::Cpu).unwrap();
     for (temperature, value) in [(0.07, 1.9863925064), (0.1, 1.8256794362), (0.5, 1.8044612616)] {
-        assert_abs_diff_eq!(
-            number(&sup_con(&points, labels, temperature).unwrap()),
-            value,
-            epsilon = 1e-9
-        );
+        assert_abs_diff_eq!(number(&sup_con(&points, labels, temperature).unwrap()), value, epsilon = 1e-9);
     }
     let t = tiny();
     let (halves, _) = layouts(&t);
     let (parents, leaves) = ([0, 0, 1, 1, 0, 0, 1, 1], [0, 1, 2, 3, 0, 1, 2, 3]);
-    assert_abs_diff_eq!(
-        number(&sup_con(&halves, &leaves, 0.5).unwrap()),
-        0.9153401133,
-        epsilon = 1e-9
-    );
+    assert_abs_diff_eq!(number(&sup_con(&halves, &leaves, 0.5).unwrap()), 0.9153401133, epsilon = 1e-9);
     let table = [
         (Averaging::PerPair, 0.1, 3.4648595700),
         (Averaging::PerPair, 0.5, 1.5912805471),
@@ -209,11 +150,7 @@ fn supervised_contrastive_losses() {
     ];
     for (averaging, temperature, value) in table {
         let loss = |weights: &[f64]| {
-            let loss = WeightedSupCon {
-                temperature,
-                weights: weights.to_vec(),
-                averaging,
-            };
+            let loss = WeightedSupCon { temperature, weights: weights.to_vec(), averaging };
             number(&loss.forward(&halves, &[&leaves, &parents]).unwrap())
         };
         assert_abs_diff_eq!(loss(&[1.0, 0.5]), value, epsilon = 1e-9);
@@ -234,16 +171,8 @@ fn debiased_loss_by_share_of_false_negatives() {
     ];
     for (beta, values) in table {
         for (tau_plus, value) in [0.0, 0.01, 0.1, 0.2].into_iter().zip(values) {
-            let loss = Debiased {
-                temperature: 0.5,
-                tau_plus,
-                beta,
-            };
-            assert_abs_diff_eq!(
-                number(&loss.forward(&t.anchors, &t.positives).unwrap()),
-                value,
-                epsilon = 1e-9
-            );
+            let loss = Debiased { temperature: 0.5, tau_plus, beta };
+            assert_abs_diff_eq!(number(&loss.forward(&t.anchors, &t.positives).unwrap()), value, epsilon = 1e-9);
         }
     }
 }
@@ -259,11 +188,7 @@ fn hard_negatives_in_the_batch() {
     ];
     for (k, hardness_threshold, values, used) in table {
         for (temperature, value) in [0.07, 0.5].into_iter().zip(values) {
-            let loss = HardInBatch {
-                temperature,
-                hardness_threshold,
-                k,
-            };
+            let loss = HardInBatch { temperature, hardness_threshold, k };
             let out = loss.forward(&t.anchors, &t.positives).unwrap();
             assert_abs_diff_eq!(number(&out.loss), value, epsilon = 1e-9);
             assert_eq!(out.metrics.used, used);
@@ -276,19 +201,14 @@ fn a_queue_of_negatives() {
     let t = tiny();
     let all = t.negatives.reshape((8, 3)).unwrap();
     let mut queue = NegativeQueue::new(3, 6).unwrap();
-    queue
-        .push(&all.narrow(0, 0, 6).unwrap(), &[10, 11, 12, 13, 14, 15])
-        .unwrap();
+    queue.push(&all.narrow(0, 0, 6).unwrap(), &[10, 11, 12, 13, 14, 15]).unwrap();
     let held = queue.tensor(&t.anchors).unwrap();
     let out = InfoNce::new(0.07).with_queue(&t.anchors, &t.positives, &held).unwrap();
     assert_abs_diff_eq!(number(&out.loss), 0.6160264335, epsilon = 2e-6);
     assert_eq!(out.metrics.accuracy, 0.5);
     assert_abs_diff_eq!(out.metrics.negative_similarity, 0.1188786562, epsilon = 1e-7);
     let mined = queue.mine(&t.anchors, &[0, 1, 2, 3], 2).unwrap();
-    let slots: Vec<Vec<usize>> = mined
-        .iter()
-        .map(|list| list.iter().map(|hit| hit.0).collect())
-        .collect();
+    let slots: Vec<Vec<usize>> = mined.iter().map(|list| list.iter().map(|hit| hit.0).collect()).collect();
     assert_eq!(slots, [[4, 0], [1, 0], [5, 3], [3, 0]]);
     assert_abs_diff_eq!(mined[3][0].1, 0.98328200, epsilon = 1e-7);
     // An anchor's own id is never mined.
@@ -299,10 +219,7 @@ fn a_queue_of_negatives() {
     queue.push(&t.positives, &[0, 1, 2, 3]).unwrap();
     assert_eq!((queue.pointer(), queue.len()), (4, 4));
     queue.push(&t.positives, &[0, 1, 2, 3]).unwrap();
-    assert_eq!(
-        (queue.pointer(), queue.len(), queue.ids()),
-        (2, 6, &[2, 3, 2, 3, 0, 1][..])
-    );
+    assert_eq!((queue.pointer(), queue.len(), queue.ids()), (2, 6, &[2, 3, 2, 3, 0, 1][..]));
     // A batch larger than the queue leaves its last rows.
     queue.push(&all, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
     let mut ids = queue.ids().to_vec();
@@ -341,19 +258,11 @@ fn triplet_losses() {
     for (distance, unit_rows, many, values) in table {
         for (margin, wanted) in [0.2, 0.5, 1.0].into_iter().zip(values) {
             if wanted.is_finite() {
-                assert_abs_diff_eq!(
-                    value(margin, distance, false, unit_rows, many).0,
-                    wanted,
-                    epsilon = 1e-9
-                );
+                assert_abs_diff_eq!(value(margin, distance, false, unit_rows, many).0, wanted, epsilon = 1e-9);
             }
         }
     }
-    assert_abs_diff_eq!(
-        value(1.0, Euclidean, true, false, false).0,
-        0.4071802821,
-        epsilon = 1e-9
-    );
+    assert_abs_diff_eq!(value(1.0, Euclidean, true, false, false).0, 0.4071802821, epsilon = 1e-9);
     assert_abs_diff_eq!(value(1.0, Euclidean, true, true, false).0, 0.4327219173, epsilon = 1e-9);
     let raw = value(1.0, Euclidean, false, false, false).1;
     assert_eq!((raw.accuracy, raw.active), (0.75, 0.5));
@@ -366,21 +275,11 @@ fn triplet_losses() {
 #[test]
 fn triplet_gradients_vanish_where_the_hinge_does_and_where_rows_coincide() {
     let t = tiny();
-    let (a, p) = (
-        Var::from_tensor(&t.anchors).unwrap(),
-        Var::from_tensor(&t.positives).unwrap(),
-    );
-    let out = Triplet::default()
-        .forward(&a, &p, Neg::One(&t.first_negatives().unwrap()))
-        .unwrap();
+    let (a, p) = (Var::from_tensor(&t.anchors).unwrap(), Var::from_tensor(&t.positives).unwrap());
+    let out = Triplet::default().forward(&a, &p, Neg::One(&t.first_negatives().unwrap())).unwrap();
     let grads = out.loss.backward().unwrap();
     let by_a = rows(grads.get(&a).unwrap());
-    let wanted = [
-        [0.03243913, 0.14433757, -0.03243913],
-        [0.0; 3],
-        [0.0; 3],
-        [-0.30618622, 0.30618622, 0.0],
-    ];
+    let wanted = [[0.03243913, 0.14433757, -0.03243913], [0.0; 3], [0.0; 3], [-0.30618622, 0.30618622, 0.0]];
     for (got, want) in by_a.iter().zip(wanted) {
         for (g, w) in got.iter().zip(want) {
             assert_abs_diff_eq!(*g, w, epsilon = 1e-8);
@@ -388,10 +287,7 @@ fn triplet_gradients_vanish_where_the_hinge_does_and_where_rows_coincide() {
     }
     assert_abs_diff_eq!(rows(grads.get(&p).unwrap())[0][0], -0.17677670, epsilon = 1e-8);
     for distance in [Distance::Euclidean, Distance::SquaredEuclidean, Distance::Cosine] {
-        let triplet = Triplet {
-            distance,
-            ..Triplet::default()
-        };
+        let triplet = Triplet { distance, ..Triplet::default() };
         let loss = triplet.forward(&a, &a, Neg::One(&a)).unwrap().loss;
         assert_abs_diff_eq!(number(&loss), 1.0, epsilon = 1e-12);
         let grads = loss.backward().unwrap();
@@ -413,16 +309,10 @@ fn pair_losses() {
     ];
     for (unit, margin, value, accuracy) in table {
         let rows = |x: &Tensor| if unit { normalize(x).unwrap() } else { x.clone() };
-        let out = PairContrastive { margin }
-            .forward(&rows(&first), &rows(&second), &labels)
-            .unwrap();
+        let out = PairContrastive { margin }.forward(&rows(&first), &rows(&second), &labels).unwrap();
         assert_abs_diff_eq!(number(&out.loss), value, epsilon = 1e-9);
         assert_eq!(out.metrics.accuracy, accuracy);
-        let (same, different) = if unit {
-            (0.3558993092, 1.0532322607)
-        } else {
-            (0.4579878075, 1.2769997755)
-        };
+        let (same, different) = if unit { (0.3558993092, 1.0532322607) } else { (0.4579878075, 1.2769997755) };
         assert_abs_diff_eq!(out.metrics.mean_same, same, epsilon = 1e-9);
         assert_abs_diff_eq!(out.metrics.mean_different, different, epsilon = 1e-9);
         if unit && margin == 2.0 {
@@ -436,9 +326,7 @@ fn angular_losses() {
     let t = tiny();
     let n = t.first_negatives().unwrap();
     for (alpha_degrees, value) in [(30.0, 0.1345445949), (45.0, 0.2654442888), (50.0, 0.3090775201)] {
-        let loss = AngularMargin { alpha_degrees }
-            .forward(&t.anchors, &t.positives, &n)
-            .unwrap();
+        let loss = AngularMargin { alpha_degrees }.forward(&t.anchors, &t.positives, &n).unwrap();
         assert_abs_diff_eq!(number(&loss), value, epsilon = 1e-9);
     }
     for (other, wanted) in [
@@ -452,16 +340,8 @@ fn angular_losses() {
     }
     for (alpha_degrees, smooth, in_batch) in [(30.0, 0.2769939297, 0.4479730649), (45.0, 1.2302475408, 1.1564294016)] {
         let loss = Angular { alpha_degrees };
-        assert_abs_diff_eq!(
-            number(&loss.smooth(&t.anchors, &t.positives, &n).unwrap()),
-            smooth,
-            epsilon = 1e-9
-        );
-        assert_abs_diff_eq!(
-            number(&loss.in_batch(&t.anchors, &t.positives).unwrap()),
-            in_batch,
-            epsilon = 1e-9
-        );
+        assert_abs_diff_eq!(number(&loss.smooth(&t.anchors, &t.positives, &n).unwrap()), smooth, epsilon = 1e-9);
+        assert_abs_diff_eq!(number(&loss.in_batch(&t.anchors, &t.positives).unwrap()), in_batch, epsilon = 1e-9);
     }
     // Identical and opposite rows have finite gradients.
     let a = Var::from_tensor(&t.anchors).unwrap();
@@ -474,117 +354,47 @@ fn angular_losses() {
 #[test]
 fn mined_triplets_and_their_losses() {
     let (points, labels) = fixtures::labelled(DType::F64, &Device::Cpu).unwrap();
-    let mine = |strategy, margin, distance| {
-        TripletMiner {
-            strategy,
-            margin,
-            distance,
-        }
-        .mine(&points, labels)
-        .unwrap()
-    };
+    let mine = |strategy, margin, distance| TripletMiner { strategy, margin, distance }.mine(&points, labels).unwrap();
     let value = |triplets: &_, margin, distance, reduction| {
-        let out = Triplet {
-            margin,
-            distance,
-            soft: false,
-        }
-        .mined(&points, triplets, reduction)
-        .unwrap();
+        let out = Triplet { margin, distance, soft: false }.mined(&points, triplets, reduction).unwrap();
         (number(&out.loss), out.metrics.active * out.metrics.triplets as f64)
     };
     let table = [
         (Strategy::BatchHard, [8, 8], [0.8404445218, 0.4723351561], 0.6652092346),
-        (
-            Strategy::HardestNegative,
-            [14, 14],
-            [0.7125158085, 0.3922730104],
-            0.5872626187,
-        ),
-        (
-            Strategy::SemiHard(Fallback::Hardest),
-            [14, 14],
-            [0.4269211919, 0.3202885662],
-            0.4468104306,
-        ),
-        (
-            Strategy::SemiHard(Fallback::Skip),
-            [10, 2],
-            [0.3657871486, 0.3002127361],
-            0.4326606111,
-        ),
-        (
-            Strategy::SemiHardFaceNet,
-            [14, 14],
-            [0.2612765347, 0.0428875337],
-            0.3772293544,
-        ),
-        (
-            Strategy::SemiHardFirst,
-            [14, 14],
-            [0.3518410802, 0.3202885662],
-            0.4198696996,
-        ),
+        (Strategy::HardestNegative, [14, 14], [0.7125158085, 0.3922730104], 0.5872626187),
+        (Strategy::SemiHard(Fallback::Hardest), [14, 14], [0.4269211919, 0.3202885662], 0.4468104306),
+        (Strategy::SemiHard(Fallback::Skip), [10, 2], [0.3657871486, 0.3002127361], 0.4326606111),
+        (Strategy::SemiHardFaceNet, [14, 14], [0.2612765347, 0.0428875337], 0.3772293544),
+        (Strategy::SemiHardFirst, [14, 14], [0.3518410802, 0.3202885662], 0.4198696996),
         (Strategy::All, [72, 72], [0.1934041012, 0.0804425929], 0.2905866765),
     ];
     for (strategy, counts, values, soft_value) in table {
         for ((margin, count), wanted) in [1.0, 0.5].into_iter().zip(counts).zip(values) {
             let triplets = mine(strategy, margin, Euclidean);
             assert_eq!(triplets.len(), count, "{strategy:?}");
-            assert!(
-                triplets
-                    .iter()
-                    .all(|(a, p, n)| a != p && labels[a] == labels[p] && labels[a] != labels[n])
-            );
+            assert!(triplets.iter().all(|(a, p, n)| a != p && labels[a] == labels[p] && labels[a] != labels[n]));
             let got = value(&triplets, margin, Euclidean, Reduction::MeanAll).0;
             assert_abs_diff_eq!(got, wanted, epsilon = 1e-9);
         }
-        let soft = Triplet {
-            soft: true,
-            ..Triplet::default()
-        };
-        let out = soft
-            .mined(&points, &mine(strategy, 1.0, Euclidean), Reduction::MeanAll)
-            .unwrap();
+        let soft = Triplet { soft: true, ..Triplet::default() };
+        let out = soft.mined(&points, &mine(strategy, 1.0, Euclidean), Reduction::MeanAll).unwrap();
         assert_abs_diff_eq!(number(&out.loss), soft_value, epsilon = 1e-9);
     }
     let all = mine(Strategy::All, 1.0, Euclidean);
     let active = value(&all, 1.0, Euclidean, Reduction::MeanActive);
     assert_abs_diff_eq!(active.0, 0.5570038115, epsilon = 1e-9);
     assert_abs_diff_eq!(active.1, 25.0, epsilon = 1e-9);
-    assert_abs_diff_eq!(
-        value(&all, 0.5, Euclidean, Reduction::MeanActive).0,
-        0.6435407433,
-        epsilon = 1e-9
-    );
+    assert_abs_diff_eq!(value(&all, 0.5, Euclidean, Reduction::MeanActive).0, 0.6435407433, epsilon = 1e-9);
 
     let triplets = |strategy| mine(strategy, 1.0, Euclidean).iter().collect::<Vec<_>>();
-    let hard = [
-        (0, 1, 3),
-        (1, 2, 3),
-        (2, 1, 3),
-        (3, 5, 1),
-        (4, 5, 1),
-        (5, 3, 7),
-        (6, 7, 2),
-        (7, 6, 5),
-    ];
+    let hard = [(0, 1, 3), (1, 2, 3), (2, 1, 3), (3, 5, 1), (4, 5, 1), (5, 3, 7), (6, 7, 2), (7, 6, 5)];
     assert_eq!(triplets(Strategy::BatchHard), hard);
     let negatives = |strategy| mine(strategy, 1.0, Euclidean).negatives;
-    assert_eq!(
-        negatives(Strategy::HardestNegative),
-        [3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 7, 7, 2, 5]
-    );
+    assert_eq!(negatives(Strategy::HardestNegative), [3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 7, 7, 2, 5]);
     let semi = Strategy::SemiHard(Fallback::Hardest);
     assert_eq!(negatives(semi), [3, 3, 3, 4, 3, 3, 0, 0, 1, 1, 1, 7, 2, 5]);
-    assert_eq!(
-        negatives(Strategy::SemiHardFaceNet),
-        [3, 3, 4, 4, 3, 3, 0, 0, 1, 1, 1, 7, 2, 4]
-    );
-    assert_eq!(
-        negatives(Strategy::SemiHardFirst),
-        [3, 3, 3, 4, 3, 3, 0, 0, 1, 1, 0, 1, 2, 5]
-    );
+    assert_eq!(negatives(Strategy::SemiHardFaceNet), [3, 3, 4, 4, 3, 3, 0, 0, 1, 1, 1, 7, 2, 4]);
+    assert_eq!(negatives(Strategy::SemiHardFirst), [3, 3, 3, 4, 3, 3, 0, 0, 1, 1, 0, 1, 2, 5]);
 
     let table = [
         (Strategy::BatchHard, 0.3007627206, 8),
@@ -595,11 +405,7 @@ fn mined_triplets_and_their_losses() {
     for (strategy, wanted, count) in table {
         let triplets = mine(strategy, 0.2, Cosine);
         assert_eq!(triplets.len(), count);
-        assert_abs_diff_eq!(
-            value(&triplets, 0.2, Cosine, Reduction::MeanAll).0,
-            wanted,
-            epsilon = 1e-9
-        );
+        assert_abs_diff_eq!(value(&triplets, 0.2, Cosine, Reduction::MeanAll).0, wanted, epsilon = 1e-9);
     }
     let active = value(&mine(Strategy::All, 0.2, Cosine), 0.2, Cosine, Reduction::MeanActive);
     assert_abs_diff_eq!(active.0, 0.2057854655, epsilon = 1e-9);
@@ -612,17 +418,10 @@ fn a_batch_without_triplets_costs_nothing_and_pulls_nowhere() {
     let x = Var::from_tensor(&points).unwrap();
     for labels in [[0; 8], [0, 1, 2, 3, 4, 5, 6, 7]] {
         for strategy in [Strategy::All, Strategy::BatchHard, Strategy::SemiHardFaceNet] {
-            let miner = TripletMiner {
-                strategy,
-                margin: 1.0,
-                distance: Distance::Euclidean,
-            };
+            let miner = TripletMiner { strategy, margin: 1.0, distance: Distance::Euclidean };
             let triplets = miner.mine(&x, &labels).unwrap();
             assert!(triplets.is_empty());
-            let loss = Triplet::default()
-                .mined(&x, &triplets, Reduction::MeanActive)
-                .unwrap()
-                .loss;
+            let loss = Triplet::default().mined(&x, &triplets, Reduction::MeanActive).unwrap().loss;
             assert_eq!(number(&loss), 0.0);
             let grads = loss.backward().unwrap();
             assert!(rows(grads.get(&x).unwrap()).concat().iter().all(|&g| g == 0.0));
@@ -636,13 +435,7 @@ fn alignment_uniformity_and_diversity() {
     let (halves, _) = layouts(&t);
     let single = |x: &Tensor| {
         let (rows, dim) = x.dims2().unwrap();
-        let values = x
-            .to_dtype(DType::F32)
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1()
-            .unwrap();
+        let values = x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         Matrix::from_vec(rows, dim, values).unwrap()
     };
     let table = [
@@ -655,11 +448,7 @@ fn alignment_uniformity_and_diversity() {
     for (x, sharpness, value) in table {
         let differentiable = self_supervised::uniformity(x, sharpness).unwrap();
         assert_abs_diff_eq!(number(&differentiable), value, epsilon = 1e-9);
-        assert_abs_diff_eq!(
-            diagnostics::uniformity(&single(x), sharpness).unwrap(),
-            value,
-            epsilon = 2e-6
-        );
+        assert_abs_diff_eq!(diagnostics::uniformity(&single(x), sharpness).unwrap(), value, epsilon = 2e-6);
     }
     let alignment = number(&self_supervised::alignment(&t.anchors, &t.positives, 2.0).unwrap());
     assert_abs_diff_eq!(alignment, 0.1335087303, epsilon = 1e-9);
@@ -667,16 +456,8 @@ fn alignment_uniformity_and_diversity() {
     assert_abs_diff_eq!(blocks, alignment, epsilon = 1e-6);
     let tetrahedron = [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]];
     let tetrahedron = Tensor::new(&tetrahedron, &Device::Cpu).unwrap();
-    assert_abs_diff_eq!(
-        number(&self_supervised::uniformity(&tetrahedron, 2.0).unwrap()),
-        -16.0 / 3.0,
-        epsilon = 1e-9
-    );
-    assert_abs_diff_eq!(
-        number(&self_supervised::diversity(&tetrahedron).unwrap()),
-        -1.0 / 3.0,
-        epsilon = 1e-12
-    );
+    assert_abs_diff_eq!(number(&self_supervised::uniformity(&tetrahedron, 2.0).unwrap()), -16.0 / 3.0, epsilon = 1e-9);
+    assert_abs_diff_eq!(number(&self_supervised::diversity(&tetrahedron).unwrap()), -1.0 / 3.0, epsilon = 1e-12);
     let value = number(&self_supervised::diversity(&t.anchors).unwrap());
     assert_abs_diff_eq!(value, 0.0330277330, epsilon = 1e-9);
     let value = number(&self_supervised::mean_squared_difference(&t.anchors, &t.positives).unwrap());
@@ -684,32 +465,16 @@ fn alignment_uniformity_and_diversity() {
     // The uniform law on the sphere of 64 dimensions.
     let mut rng = eas_tensor::rng::SplitMix64::new(1);
     let uniform = Matrix::from_vec(4000, 64, (0..4000 * 64).map(|_| rng.normal() as f32).collect()).unwrap();
-    assert_abs_diff_eq!(
-        diagnostics::uniformity(&uniform, 2.0).unwrap(),
-        -3.8752355897,
-        epsilon = 0.02
-    );
+    assert_abs_diff_eq!(diagnostics::uniformity(&uniform, 2.0).unwrap(), -3.8752355897, epsilon = 0.02);
 }
 
 #[test]
 fn ranking_losses_of_a_list() {
     let scores = Tensor::new(&[0.2, 0.9, 0.4, 0.7, 0.1f64], &Device::Cpu).unwrap();
     let grades = [3.0, 1.0, 2.0, 0.0, 1.0];
-    assert_abs_diff_eq!(
-        number(&ranking::pairwise_hinge(&scores, &grades).unwrap()),
-        1.2444444444,
-        epsilon = 1e-9
-    );
-    assert_abs_diff_eq!(
-        number(&ranking::ranknet(&scores, &grades).unwrap()),
-        0.8375792062,
-        epsilon = 1e-9
-    );
-    assert_abs_diff_eq!(
-        number(&ranking::lambdarank(&scores, &grades).unwrap()),
-        0.7567287141,
-        epsilon = 1e-9
-    );
+    assert_abs_diff_eq!(number(&ranking::pairwise_hinge(&scores, &grades).unwrap()), 1.2444444444, epsilon = 1e-9);
+    assert_abs_diff_eq!(number(&ranking::ranknet(&scores, &grades).unwrap()), 0.8375792062, epsilon = 1e-9);
+    assert_abs_diff_eq!(number(&ranking::lambdarank(&scores, &grades).unwrap()), 0.7567287141, epsilon = 1e-9);
     // The order of the list doesn't matter.
     let back = Tensor::new(&[0.1, 0.7, 0.4, 0.9, 0.2f64], &Device::Cpu).unwrap();
     let reversed = ranking::pairwise_hinge(&back, &[1.0, 0.0, 2.0, 1.0, 3.0]).unwrap();
@@ -736,10 +501,7 @@ fn temperature_profiles() {
             (row.hardest_share, hardest),
             (row.positive_gradient, slope),
         ] {
-            assert!(
-                (got - want).abs() <= 2e-7 * want.abs(),
-                "{got} is not {want} at {temperature}"
-            );
+            assert!((got - want).abs() <= 2e-7 * want.abs(), "{got} is not {want} at {temperature}");
         }
     }
     let sharp = profile(&similarities, &[0.01]).unwrap()[0];
@@ -764,10 +526,7 @@ fn temperature_profiles() {
 fn a_learned_temperature_has_the_right_gradient_and_an_upper_bound() {
     let t = tiny();
     let learned = LearnableTemperature::new(0.07, DType::F64, &Device::Cpu).unwrap();
-    let s = normalize(&t.anchors)
-        .unwrap()
-        .matmul(&normalize(&t.positives).unwrap().t().unwrap())
-        .unwrap();
+    let s = normalize(&t.anchors).unwrap().matmul(&normalize(&t.positives).unwrap().t().unwrap()).unwrap();
     let logits = learned.logits(&s).unwrap();
     let loss = eas_losses::metric::softmax_cross_entropy(&logits, &[0, 1, 2, 3]).unwrap();
     assert_abs_diff_eq!(number(&loss), 0.0118112760, epsilon = 1e-9);
@@ -782,22 +541,15 @@ fn cached_gradients_equal_those_of_the_whole_batch() {
     let t = tiny();
     let w = Var::from_tensor(&Tensor::new(&[[0.5, -0.25, 1.0], [0.75, 1.0, -0.5f64]], &Device::Cpu).unwrap()).unwrap();
     let encode = |x: &Tensor| Ok(x.matmul(&w.as_tensor().t()?)?);
-    let loss = |views: &[Tensor]| {
-        Ok(InfoNce::new(0.5)
-            .forward(&views[0], &views[1], Negatives::InBatch)?
-            .loss)
-    };
+    let loss = |views: &[Tensor]| Ok(InfoNce::new(0.5).forward(&views[0], &views[1], Negatives::InBatch)?.loss);
     let whole = loss(&[encode(&t.anchors).unwrap(), encode(&t.positives).unwrap()]).unwrap();
     assert_abs_diff_eq!(number(&whole), 0.8295973082, epsilon = 1e-9);
     let grads = whole.backward().unwrap();
     let wanted = rows(grads.get(&w).unwrap());
     assert_abs_diff_eq!(wanted[0][0], 0.46495357, epsilon = 1e-8);
     for (left, right) in [(1, 1), (2, 2), (4, 4), (1, 2)] {
-        let chunks = |x: &Tensor, micro| {
-            (0..4 / micro)
-                .map(|i| x.narrow(0, i * micro, micro).unwrap())
-                .collect::<Vec<_>>()
-        };
+        let chunks =
+            |x: &Tensor, micro| (0..4 / micro).map(|i| x.narrow(0, i * micro, micro).unwrap()).collect::<Vec<_>>();
         let inputs = [chunks(&t.anchors, left), chunks(&t.positives, right)];
         let (value, grads) = GradCache::step(&inputs, |_, chunk| encode(chunk), loss).unwrap();
         assert_abs_diff_eq!(value, 0.8295973082, epsilon = 1e-9);
@@ -833,21 +585,13 @@ fn samplers() {
     assert!(farthest_first(&plane, 9, 0).is_err());
     assert_eq!(domain_quotas(&[900, 90, 10], 64).unwrap(), [27, 27, 10]);
     assert!(domain_quotas(&[3, 3], 7).is_err());
-    for (p, k, counts) in [
-        (10, 5, [100, 200, 9_000]),
-        (16, 8, [448, 896, 107_520]),
-        (8, 4, [48, 96, 2_688]),
-    ] {
+    for (p, k, counts) in [(10, 5, [100, 200, 9_000]), (16, 8, [448, 896, 107_520]), (8, 4, [48, 96, 2_688])] {
         let got = TripletCounts::new(p, k);
         assert_eq!([got.positive_pairs, got.ordered_pairs, got.triplets], counts);
     }
     // The class sizes of the UCI digits.
     let sizes = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180];
-    let labels: Vec<u32> = sizes
-        .iter()
-        .zip(0..)
-        .flat_map(|(&size, class)| vec![class; size])
-        .collect();
+    let labels: Vec<u32> = sizes.iter().zip(0..).flat_map(|(&size, class)| vec![class; size]).collect();
     let sampler = PkSampler::new(&labels, 10, 5, None, 3).unwrap();
     assert_eq!(sampler.len(), 36);
     let batches: Vec<Vec<usize>> = sampler.epoch(0).collect();
@@ -869,14 +613,7 @@ fn samplers() {
     assert_ne!(batches, sampler.epoch(1).collect::<Vec<_>>());
     assert!(PkSampler::new(&[0, 0, 1], 2, 2, None, 0).is_err());
 
-    let shard = |rank, drop_last| ShardedSampler {
-        len: 1797,
-        world: 4,
-        rank,
-        seed: 1,
-        shuffle: true,
-        drop_last,
-    };
+    let shard = |rank, drop_last| ShardedSampler { len: 1797, world: 4, rank, seed: 1, shuffle: true, drop_last };
     let mut counts = vec![0; 1797];
     for rank in 0..4 {
         let share = shard(rank, false).epoch(2).unwrap();

@@ -36,25 +36,11 @@ pub struct BertConfig {
 
 impl BertConfig {
     /// all-MiniLM-L6-v2: six layers of width 384 with 12 heads.
-    pub const MINI_LM_L6: Self = Self {
-        vocabulary: 30_522,
-        hidden: 384,
-        layers: 6,
-        heads: 12,
-        inner: 1_536,
-        positions: 512,
-        epsilon: 1e-12,
-    };
+    pub const MINI_LM_L6: Self =
+        Self { vocabulary: 30_522, hidden: 384, layers: 6, heads: 12, inner: 1_536, positions: 512, epsilon: 1e-12 };
 
     fn check(&self) -> Result<(), NnError> {
-        let widths = [
-            self.vocabulary,
-            self.hidden,
-            self.layers,
-            self.heads,
-            self.inner,
-            self.positions,
-        ];
+        let widths = [self.vocabulary, self.hidden, self.layers, self.heads, self.inner, self.positions];
         if widths.contains(&0) || !self.hidden.is_multiple_of(self.heads) {
             return Err(NnError::Argument {
                 name: "BERT configuration",
@@ -144,9 +130,8 @@ impl Bert {
                 });
             }
             let tensor = tensor.to_dtype(DType::F32)?;
-            let layer: Option<usize> = name
-                .strip_prefix("encoder.layer.")
-                .and_then(|rest| rest.split('.').next()?.parse().ok());
+            let layer: Option<usize> =
+                name.strip_prefix("encoder.layer.").and_then(|rest| rest.split('.').next()?.parse().ok());
             match layer {
                 Some(layer) if layer >= frozen => Ok(params.adopt(name, &tensor)?.as_tensor().clone()),
                 _ => Ok(tensor),
@@ -156,12 +141,7 @@ impl Bert {
 
     fn build(config: BertConfig, source: &mut Source<'_>) -> Result<Self, NnError> {
         config.check()?;
-        let BertConfig {
-            vocabulary,
-            hidden,
-            positions,
-            ..
-        } = config;
+        let BertConfig { vocabulary, hidden, positions, .. } = config;
         Ok(Self {
             words: source("embeddings.word_embeddings.weight", &[vocabulary, hidden])?,
             positions: source("embeddings.position_embeddings.weight", &[positions, hidden])?,
@@ -223,10 +203,8 @@ impl Encoder for Bert {
 /// Lists of token ids as one tensor of shape `(texts, longest)`, padded with 0.
 pub fn padded_ids(ids: &[Vec<u32>], device: &Device) -> Result<Tensor, NnError> {
     let longest = ids.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let padded: Vec<u32> = ids
-        .iter()
-        .flat_map(|ids| ids.iter().copied().chain(std::iter::repeat(0)).take(longest))
-        .collect();
+    let padded: Vec<u32> =
+        ids.iter().flat_map(|ids| ids.iter().copied().chain(std::iter::repeat(0)).take(longest)).collect();
     Ok(Tensor::from_vec(padded, (ids.len(), longest), device)?)
 }
 
@@ -264,9 +242,7 @@ impl Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor, NnError> {
         let (batch, length, inputs) = x.dims3()?;
         let rows = x.reshape((batch * length, inputs))?.matmul(&self.weight.t()?)?;
-        Ok(rows
-            .broadcast_add(&self.bias)?
-            .reshape((batch, length, self.weight.dim(0)?))?)
+        Ok(rows.broadcast_add(&self.bias)?.reshape((batch, length, self.weight.dim(0)?))?)
     }
 }
 
@@ -318,15 +294,8 @@ mod tests {
     use crate::train::Training;
     use eas_losses::info_nce;
 
-    const SMALL: BertConfig = BertConfig {
-        vocabulary: 40,
-        hidden: 16,
-        layers: 2,
-        heads: 4,
-        inner: 32,
-        positions: 12,
-        epsilon: 1e-12,
-    };
+    const SMALL: BertConfig =
+        BertConfig { vocabulary: 40, hidden: 16, layers: 2, heads: 4, inner: 32, positions: 12, epsilon: 1e-12 };
 
     fn small(seed: u64) -> (Bert, Parameters) {
         let mut params = Parameters::new(seed, &Device::Cpu);
@@ -341,9 +310,7 @@ mod tests {
     #[test]
     fn a_text_does_not_depend_on_its_neighbours_padding() {
         let (model, _) = small(1);
-        let batch = model
-            .encode(&ids(&[&[1, 5, 9, 2], &[1, 7, 2], &[1, 3, 4, 5, 6, 7, 8, 2]]))
-            .unwrap();
+        let batch = model.encode(&ids(&[&[1, 5, 9, 2], &[1, 7, 2], &[1, 3, 4, 5, 6, 7, 8, 2]])).unwrap();
         for (row, text) in [&[1, 5, 9, 2][..], &[1, 7, 2]].into_iter().enumerate() {
             let alone = model.encode(&ids(&[text])).unwrap();
             for (a, b) in alone.row(0).iter().zip(batch.row(row)) {
@@ -365,10 +332,7 @@ mod tests {
     fn gradients_equal_finite_differences() {
         let (model, params) = small(3);
         let input = ids(&[&[1, 5, 9, 2], &[1, 7, 2]]);
-        let target = Tensor::arange(0f32, 32.0, &Device::Cpu)
-            .unwrap()
-            .reshape((2, 16))
-            .unwrap();
+        let target = Tensor::arange(0f32, 32.0, &Device::Cpu).unwrap().reshape((2, 16)).unwrap();
         let loss = || (model.forward(&input).unwrap() * &target).unwrap().sum_all().unwrap();
         let gradients = loss().backward().unwrap();
         let mut seen = 0;
@@ -378,17 +342,14 @@ mod tests {
                 gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
                 var.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
             );
-            let largest = (0..gradient.len())
-                .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()))
-                .unwrap();
+            let largest = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).unwrap();
             if gradient[largest].abs() < 1.0 {
                 continue;
             }
             let shifted = |by: f32| {
                 let mut moved = values.clone();
                 moved[largest] += by;
-                var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu).unwrap())
-                    .unwrap();
+                var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu).unwrap()).unwrap();
                 loss().to_scalar::<f32>().unwrap()
             };
             let step = 2e-3;
@@ -411,17 +372,8 @@ mod tests {
             padded_ids(&rows, &Device::Cpu).unwrap()
         };
         let (a, b) = (phrase(0), phrase(1));
-        let run = Training {
-            epochs: 60,
-            batch: 6,
-            learning_rate: 3e-3,
-            seed: 1,
-        };
-        let history = run
-            .run(&params, 6, |_| {
-                Ok(info_nce(&model.forward(&a)?, &model.forward(&b)?, 0.2)?)
-            })
-            .unwrap();
+        let run = Training { epochs: 60, batch: 6, learning_rate: 3e-3, seed: 1 };
+        let history = run.run(&params, 6, |_| Ok(info_nce(&model.forward(&a)?, &model.forward(&b)?, 0.2)?)).unwrap();
         assert!(history[0] > 1.5, "{}", history[0]);
         assert!(history[history.len() - 1] < 0.2, "{history:?}");
     }
@@ -458,9 +410,6 @@ mod tests {
         assert!(matches!(load(SMALL), Err(NnError::Weights { .. })));
         let long = ids(&[&[1; 13]]);
         assert!(matches!(model.forward(&long), Err(NnError::Argument { .. })));
-        assert!(
-            model.forward(&ids(&[&[1, 99, 2]])).is_err(),
-            "an id beyond the vocabulary"
-        );
+        assert!(model.forward(&ids(&[&[1, 99, 2]])).is_err(), "an id beyond the vocabulary");
     }
 }

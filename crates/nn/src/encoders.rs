@@ -53,18 +53,14 @@ pub fn hashed_tokens(texts: &[&str], buckets: usize, device: &Device) -> Result<
         })
         .collect();
     let longest = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let padded: Vec<u32> = rows
-        .iter()
-        .flat_map(|row| row.iter().copied().chain(std::iter::repeat(0)).take(longest))
-        .collect();
+    let padded: Vec<u32> =
+        rows.iter().flat_map(|row| row.iter().copied().chain(std::iter::repeat(0)).take(longest)).collect();
     Ok(Tensor::from_vec(padded, (texts.len(), longest), device)?)
 }
 
 /// The 64-bit Fowler-Noll-Vo hash, variant 1a.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The mean of a text's token embeddings, then a linear layer. Padding (id 0) counts for nothing.
@@ -93,10 +89,7 @@ impl Encoder for MeanTokens {
     fn forward(&self, input: &Tensor) -> Result<Tensor, NnError> {
         let (batch, length) = input.dims2()?;
         let width = self.head.inputs();
-        let embedded = self
-            .table
-            .index_select(&input.flatten_all()?, 0)?
-            .reshape((batch, length, width))?;
+        let embedded = self.table.index_select(&input.flatten_all()?, 0)?.reshape((batch, length, width))?;
         let mask = input.ne(0u32)?.to_dtype(embedded.dtype())?.unsqueeze(D::Minus1)?;
         // A text without a token pools to zero instead of dividing by it.
         let count = mask.sum(1)?.maximum(1.0)?;
@@ -126,18 +119,9 @@ impl ConvImage {
         let first = Conv3x3::new(params, &format!("{name}.conv1"), input, channels[0], 2)?;
         let second = Conv3x3::new(params, &format!("{name}.conv2"), first.output(), channels[1], 1)?;
         let pool = MaxPool2x2::new(params, second.output())?;
-        let ImageShape {
-            height,
-            width,
-            channels,
-        } = pool.output();
+        let ImageShape { height, width, channels } = pool.output();
         let head = Linear::new(params, &format!("{name}.head"), height * width * channels, dim)?;
-        Ok(Self {
-            first,
-            second,
-            pool,
-            head,
-        })
+        Ok(Self { first, second, pool, head })
     }
 }
 
@@ -193,11 +177,7 @@ mod tests {
         Tensor::from_vec(values, (batch, 64, 3), &Device::Cpu).unwrap()
     }
 
-    const SHAPE: ImageShape = ImageShape {
-        height: 8,
-        width: 8,
-        channels: 3,
-    };
+    const SHAPE: ImageShape = ImageShape { height: 8, width: 8, channels: 3 };
 
     #[test]
     fn tokens_are_hashed_alike_everywhere() {
@@ -217,11 +197,7 @@ mod tests {
     fn padding_does_not_change_a_text() {
         let mut params = Parameters::new(5, &Device::Cpu);
         let encoder = MeanTokens::new(&mut params, "text", 256, 8, 4).unwrap();
-        let encode = |texts: &[&str]| {
-            encoder
-                .encode(&hashed_tokens(texts, 256, &Device::Cpu).unwrap())
-                .unwrap()
-        };
+        let encode = |texts: &[&str]| encoder.encode(&hashed_tokens(texts, 256, &Device::Cpu).unwrap()).unwrap();
         let alone = encode(&["blue ring"]);
         let padded = encode(&["blue ring", "a much longer line about a red square"]);
         for (a, b) in alone.row(0).iter().zip(padded.row(0)) {
@@ -249,19 +225,12 @@ mod tests {
     #[test]
     fn an_encoder_learns_to_pull_pairs_together() {
         let mut params = Parameters::new(1, &Device::Cpu);
-        let (left, right) = (
-            Mlp::new(&mut params, "left", 12, 16, 8).unwrap(),
-            Mlp::new(&mut params, "right", 12, 16, 8).unwrap(),
-        );
+        let (left, right) =
+            (Mlp::new(&mut params, "left", 12, 16, 8).unwrap(), Mlp::new(&mut params, "right", 12, 16, 8).unwrap());
         let features: Vec<f32> = (0..16 * 12).map(|i| ((i * i) as f32 * 0.11).sin()).collect();
         let a = Tensor::from_vec(features, (16, 12), &Device::Cpu).unwrap();
         let b = a.flip(&[1]).unwrap();
-        let run = Training {
-            epochs: 80,
-            batch: 16,
-            learning_rate: 0.01,
-            seed: 1,
-        };
+        let run = Training { epochs: 80, batch: 16, learning_rate: 0.01, seed: 1 };
         let history = run
             .run(&params, 16, |batch| {
                 let ids = Tensor::new(batch, &Device::Cpu)?;

@@ -114,11 +114,8 @@ impl Conv3x3 {
                 expected: "a stride of at least 1 and at least one pixel".to_owned(),
             });
         }
-        let output = ImageShape {
-            height: (input.height - 1) / stride + 1,
-            width: (input.width - 1) / stride + 1,
-            channels,
-        };
+        let output =
+            ImageShape { height: (input.height - 1) / stride + 1, width: (input.width - 1) / stride + 1, channels };
         // One pixel of zeros behind the image stands for everything outside it.
         let outside = input.pixels() as u32;
         let mut patches = Vec::with_capacity(output.pixels() * 9);
@@ -128,11 +125,7 @@ impl Conv3x3 {
                     // Shifted by the padding: row `top - 1` of the image.
                     let (top, left) = (y * stride + dy, x * stride + dx);
                     let inside = (1..=input.height).contains(&top) && (1..=input.width).contains(&left);
-                    patches.push(if inside {
-                        ((top - 1) * input.width + left - 1) as u32
-                    } else {
-                        outside
-                    });
+                    patches.push(if inside { ((top - 1) * input.width + left - 1) as u32 } else { outside });
                 }
             }
         }
@@ -154,9 +147,8 @@ impl Conv3x3 {
         self.input.check("convolution", x)?;
         let batch = x.dim(0)?;
         let padded = x.pad_with_zeros(1, 0, 1)?;
-        let rows = padded
-            .index_select(&self.patches, 1)?
-            .reshape((batch * self.output.pixels(), 9 * self.input.channels))?;
+        let rows =
+            padded.index_select(&self.patches, 1)?.reshape((batch * self.output.pixels(), 9 * self.input.channels))?;
         let out = self.linear.forward(&rows)?;
         Ok(out.reshape((batch, self.output.pixels(), self.output.channels))?)
     }
@@ -173,11 +165,7 @@ pub struct MaxPool2x2 {
 impl MaxPool2x2 {
     /// Pooling of images of shape `input`, at least 2 x 2 pixels.
     pub fn new(params: &Parameters, input: ImageShape) -> Result<Self, NnError> {
-        let output = ImageShape {
-            height: input.height / 2,
-            width: input.width / 2,
-            ..input
-        };
+        let output = ImageShape { height: input.height / 2, width: input.width / 2, ..input };
         if output.pixels() == 0 {
             return Err(NnError::Argument {
                 name: "pooling",
@@ -191,11 +179,7 @@ impl MaxPool2x2 {
             let below = first + input.width as u32;
             patches.extend([first, first + 1, below, below + 1]);
         }
-        Ok(Self {
-            input,
-            output,
-            patches: Tensor::new(patches, params.device())?,
-        })
+        Ok(Self { input, output, patches: Tensor::new(patches, params.device())? })
     }
 
     /// The shape of what comes out.
@@ -207,9 +191,7 @@ impl MaxPool2x2 {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, NnError> {
         self.input.check("max-pooling", x)?;
         let (batch, _, channels) = x.dims3()?;
-        let windows = x
-            .index_select(&self.patches, 1)?
-            .reshape((batch, self.output.pixels(), 4, channels))?;
+        let windows = x.index_select(&self.patches, 1)?.reshape((batch, self.output.pixels(), 4, channels))?;
         Ok(windows.max(2)?)
     }
 }
@@ -251,24 +233,14 @@ mod tests {
     #[test]
     fn convolution_and_its_gradient_equal_candles() {
         for (stride, height, width) in [(1, 5, 4), (2, 6, 4), (2, 5, 7)] {
-            let shape = ImageShape {
-                height,
-                width,
-                channels: 3,
-            };
+            let shape = ImageShape { height, width, channels: 3 };
             let mut params = Parameters::new(3, &Device::Cpu);
             let conv = Conv3x3::new(&mut params, "conv", shape, 4, stride).unwrap();
             let x = Var::from_tensor(&image(shape, 2, 1)).unwrap();
             let ours = conv.forward(&x).unwrap();
 
             // Our weight columns run kernel row, kernel column, channel.
-            let weight = conv
-                .linear
-                .weight
-                .reshape((4, 3, 3, 3))
-                .unwrap()
-                .permute((0, 3, 1, 2))
-                .unwrap();
+            let weight = conv.linear.weight.reshape((4, 3, 3, 3)).unwrap().permute((0, 3, 1, 2)).unwrap();
             let input = channels_first(&x, shape);
             let theirs = input
                 .conv2d(&weight.contiguous().unwrap(), 1, stride, 1, 1)
@@ -286,21 +258,14 @@ mod tests {
             let our_grads = ours.sqr().unwrap().sum_all().unwrap().backward().unwrap();
             let their_grads = theirs.sqr().unwrap().sum_all().unwrap().backward().unwrap();
             for var in params.vars().iter().chain([&x]) {
-                assert_close(
-                    &values(our_grads.get(var).unwrap()),
-                    &values(their_grads.get(var).unwrap()),
-                );
+                assert_close(&values(our_grads.get(var).unwrap()), &values(their_grads.get(var).unwrap()));
             }
         }
     }
 
     #[test]
     fn pooling_takes_the_largest_of_each_window_and_passes_the_gradient_to_it() {
-        let shape = ImageShape {
-            height: 4,
-            width: 5,
-            channels: 2,
-        };
+        let shape = ImageShape { height: 4, width: 5, channels: 2 };
         let params = Parameters::new(1, &Device::Cpu);
         let pool = MaxPool2x2::new(&params, shape).unwrap();
         let x = Var::from_tensor(&image(shape, 3, 2)).unwrap();
@@ -324,31 +289,15 @@ mod tests {
     #[test]
     fn wrong_shapes_are_refused() {
         let mut params = Parameters::new(1, &Device::Cpu);
-        let shape = ImageShape {
-            height: 4,
-            width: 4,
-            channels: 3,
-        };
+        let shape = ImageShape { height: 4, width: 4, channels: 3 };
         let linear = Linear::new(&mut params, "linear", 3, 2).unwrap();
         let conv = Conv3x3::new(&mut params, "conv", shape, 4, 2).unwrap();
-        let x = image(
-            ImageShape {
-                height: 3,
-                width: 4,
-                channels: 3,
-            },
-            1,
-            1,
-        );
+        let x = image(ImageShape { height: 3, width: 4, channels: 3 }, 1, 1);
         assert!(matches!(linear.forward(&x), Err(NnError::Shape { .. })));
         assert!(matches!(conv.forward(&x), Err(NnError::Shape { .. })));
         assert!(Conv3x3::new(&mut params, "none", shape, 4, 0).is_err());
         assert!(Linear::new(&mut params, "empty", 0, 4).is_err());
-        let thin = ImageShape {
-            height: 1,
-            width: 4,
-            channels: 3,
-        };
+        let thin = ImageShape { height: 1, width: 4, channels: 3 };
         assert!(MaxPool2x2::new(&params, thin).is_err());
     }
 }

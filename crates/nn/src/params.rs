@@ -22,11 +22,7 @@ pub struct Parameters {
 impl Parameters {
     /// An empty set whose initial values come from `seed`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self {
-            vars: Vec::new(),
-            rng: SplitMix64::new(seed),
-            device: device.clone(),
-        }
+        Self { vars: Vec::new(), rng: SplitMix64::new(seed), device: device.clone() }
     }
 
     /// Where the tensors live.
@@ -37,18 +33,14 @@ impl Parameters {
     /// A tensor of values uniform in `[-bound, bound)`.
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f64) -> Result<Var, NnError> {
         let rng = &mut self.rng;
-        let values = (0..shape.iter().product())
-            .map(|_| ((2.0 * rng.uniform() - 1.0) * bound) as f32)
-            .collect();
+        let values = (0..shape.iter().product()).map(|_| ((2.0 * rng.uniform() - 1.0) * bound) as f32).collect();
         self.register(name, shape, values)
     }
 
     /// A tensor of normal values with mean 0 and the given standard deviation.
     pub fn normal(&mut self, name: &str, shape: &[usize], deviation: f64) -> Result<Var, NnError> {
         let rng = &mut self.rng;
-        let values = (0..shape.iter().product())
-            .map(|_| (rng.normal() * deviation) as f32)
-            .collect();
+        let values = (0..shape.iter().product()).map(|_| (rng.normal() * deviation) as f32).collect();
         self.register(name, shape, values)
     }
 
@@ -91,10 +83,7 @@ impl Parameters {
 
     /// A copy of the present values, by name.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>, NnError> {
-        self.vars
-            .iter()
-            .map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?)))
-            .collect()
+        self.vars.iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?))).collect()
     }
 
     /// Sets every tensor to the value of its name; names and shapes must be those of the model.
@@ -134,10 +123,7 @@ impl Parameters {
 }
 
 pub(crate) fn weights_error(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> NnError {
-    NnError::Weights {
-        path: path.display().to_string(),
-        source: source.into(),
-    }
+    NnError::Weights { path: path.display().to_string(), source: source.into() }
 }
 
 #[cfg(test)]
@@ -152,11 +138,7 @@ mod tests {
     }
 
     fn values(params: &Parameters) -> Vec<f32> {
-        params
-            .vars()
-            .iter()
-            .flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap())
-            .collect()
+        params.vars().iter().flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
     }
 
     #[test]
@@ -214,9 +196,6 @@ mod tests {
     #[test]
     fn a_name_is_given_once() {
         let mut params = model(1);
-        assert!(matches!(
-            params.uniform("weight", &[1], 1.0),
-            Err(NnError::Parameter(_))
-        ));
+        assert!(matches!(params.uniform("weight", &[1], 1.0), Err(NnError::Parameter(_))));
     }
 }

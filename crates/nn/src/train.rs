@@ -50,11 +50,7 @@ impl Training {
     ) -> Result<Vec<f64>, NnError> {
         let mut adam = AdamW::new(
             params.vars(),
-            ParamsAdamW {
-                lr: self.learning_rate,
-                weight_decay: 0.0,
-                ..ParamsAdamW::default()
-            },
+            ParamsAdamW { lr: self.learning_rate, weight_decay: 0.0, ..ParamsAdamW::default() },
         )?;
         let mut rng = SplitMix64::new(self.seed);
         let mut order: Vec<u32> = (0..examples as u32).collect();
@@ -77,13 +73,8 @@ impl Training {
     }
 
     fn check(&self, examples: usize) -> Result<(), NnError> {
-        let refused = |name, got: String, expected: &str| {
-            Err(NnError::Argument {
-                name,
-                got,
-                expected: expected.to_owned(),
-            })
-        };
+        let refused =
+            |name, got: String, expected: &str| Err(NnError::Argument { name, got, expected: expected.to_owned() });
         if examples == 0 {
             return refused("number of examples", "0".to_owned(), "at least 1");
         }
@@ -102,12 +93,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    const RUN: Training = Training {
-        epochs: 200,
-        batch: 4,
-        learning_rate: 0.05,
-        seed: 1,
-    };
+    const RUN: Training = Training { epochs: 200, batch: 4, learning_rate: 0.05, seed: 1 };
 
     #[test]
     fn a_line_is_fitted() {
@@ -150,9 +136,6 @@ mod tests {
         for learning_rate in [0.0, f64::NAN, -1.0] {
             assert!(Training { learning_rate, ..RUN }.run(&params, 3, never).is_err());
         }
-        assert_eq!(
-            Training { epochs: 0, ..RUN }.run(&params, 3, never).unwrap(),
-            Vec::<f64>::new()
-        );
+        assert_eq!(Training { epochs: 0, ..RUN }.run(&params, 3, never).unwrap(), Vec::<f64>::new());
     }
 }

@@ -66,28 +66,15 @@ pub struct Balancer {
 }
 
 /// When a replica is given a rest: after 3 failures in a row, for a second.
-pub const HEALTH: BreakerConfig = BreakerConfig {
-    failures: 3,
-    window: 3,
-    pause_us: SECOND,
-};
+pub const HEALTH: BreakerConfig = BreakerConfig { failures: 3, window: 3, pause_us: SECOND };
 
 impl Balancer {
     /// `replicas >= 1` healthy replicas of unknown speed.
     pub fn new(policy: Policy, replicas: usize, health: BreakerConfig) -> Result<Self, OpsError> {
         check("replicas", replicas, replicas > 0, "at least 1")?;
         let breaker = CircuitBreaker::new(health)?;
-        let replica = Replica {
-            outstanding: 0,
-            latency: 0.0,
-            assigned: 0,
-            breaker,
-        };
-        Ok(Self {
-            policy,
-            replicas: vec![replica; replicas],
-            turn: 0,
-        })
+        let replica = Replica { outstanding: 0, latency: 0.0, assigned: 0, breaker };
+        Ok(Self { policy, replicas: vec![replica; replicas], turn: 0 })
     }
 
     /// Chooses a replica for a request at `now`, other than those in `tried`. A replica whose pause is over gets the request
@@ -97,9 +84,7 @@ impl Balancer {
         let probe = (0..n).find_map(|i| {
             let breaker = &mut self.replicas[i].breaker;
             let due = breaker.state(now) == State::HalfOpen && !tried.contains(&i);
-            due.then(|| breaker.try_call(now).ok())
-                .flatten()
-                .map(|permit| (i, permit))
+            due.then(|| breaker.try_call(now).ok()).flatten().map(|permit| (i, permit))
         });
         let chosen = probe.or_else(|| {
             let replica = self.choose(now, tried)?;
@@ -134,9 +119,7 @@ impl Balancer {
     pub fn finish(&mut self, assignment: Assignment, outcome: Outcome, now: Micros) {
         let replica = &mut self.replicas[assignment.replica];
         replica.outstanding -= 1;
-        replica
-            .breaker
-            .record(assignment.permit, outcome != Outcome::Failed, now);
+        replica.breaker.record(assignment.permit, outcome != Outcome::Failed, now);
         if let Outcome::Answered(latency) = outcome {
             self.observe(assignment.replica, latency);
         }
@@ -147,11 +130,8 @@ impl Balancer {
     pub fn observe(&mut self, replica: usize, latency: Micros) {
         if let Some(replica) = self.replicas.get_mut(replica) {
             let newest = latency as f64;
-            replica.latency = if replica.latency == 0.0 {
-                newest
-            } else {
-                replica.latency + NEWEST * (newest - replica.latency)
-            };
+            replica.latency =
+                if replica.latency == 0.0 { newest } else { replica.latency + NEWEST * (newest - replica.latency) };
         }
     }
 
@@ -219,12 +199,7 @@ impl<S> ReplicaSet<S> {
     /// A set that tries at most `attempts >= 1` different replicas a request.
     pub fn new(policy: Policy, replicas: Vec<S>, attempts: usize, clock: Arc<dyn Clock>) -> Result<Self, OpsError> {
         check("attempts", attempts, attempts > 0, "at least 1")?;
-        Ok(Self {
-            balancer: Mutex::new(Balancer::new(policy, replicas.len(), HEALTH)?),
-            replicas,
-            clock,
-            attempts,
-        })
+        Ok(Self { balancer: Mutex::new(Balancer::new(policy, replicas.len(), HEALTH)?), replicas, clock, attempts })
     }
 
     /// The replicas, in the order in which they are numbered.
@@ -271,10 +246,7 @@ impl<S> ReplicaSet<S> {
 }
 
 fn exhausted<E>(tried: &[usize], last: E) -> CallError<E> {
-    CallError::Exhausted {
-        attempts: tried.len(),
-        last,
-    }
+    CallError::Exhausted { attempts: tried.len(), last }
 }
 
 // ------------------------------------------------------------------------------------------------------- virtual time
@@ -313,10 +285,7 @@ pub fn simulate(policy: Policy, arrivals: &[Micros], service: &[Micros]) -> Resu
         sim.after(free_at[replica] - arrival, request);
         spans.push((arrival, free_at[replica]));
     }
-    Ok(BalanceRun {
-        assigned: balancer.assigned(),
-        spans: Spans(spans),
-    })
+    Ok(BalanceRun { assigned: balancer.assigned(), spans: Spans(spans) })
 }
 
 #[cfg(test)]
@@ -407,10 +376,7 @@ mod tests {
                 Err(Failure::Replica("down"))
             })
         };
-        let expected = CallError::Exhausted {
-            attempts: 3,
-            last: "down",
-        };
+        let expected = CallError::Exhausted { attempts: 3, last: "down" };
         for _ in 0..3 {
             assert_eq!(fail(), Err(expected.clone()));
         }
@@ -429,8 +395,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..250 {
-                        set.call(|i, _| if i == 1 { Err(Failure::Replica(())) } else { Ok(()) })
-                            .unwrap();
+                        set.call(|i, _| if i == 1 { Err(Failure::Replica(())) } else { Ok(()) }).unwrap();
                     }
                 });
             }

@@ -31,10 +31,7 @@ pub struct BatchPolicy {
 impl Default for BatchPolicy {
     /// 1,000 items or 20 ms.
     fn default() -> Self {
-        Self {
-            max_batch: 1_000,
-            max_wait: 20 * MILLISECOND,
-        }
+        Self { max_batch: 1_000, max_wait: 20 * MILLISECOND }
     }
 }
 
@@ -67,11 +64,7 @@ impl<T> BatchQueue<T> {
     /// An empty queue. Refuses a `max_batch` of 0.
     pub fn new(policy: BatchPolicy) -> Result<Self, OpsError> {
         check("max_batch", policy.max_batch, policy.max_batch > 0, "at least 1")?;
-        Ok(Self {
-            policy,
-            arrivals: VecDeque::new(),
-            items: VecDeque::new(),
-        })
+        Ok(Self { policy, arrivals: VecDeque::new(), items: VecDeque::new() })
     }
 
     /// Items that wait.
@@ -134,10 +127,7 @@ pub fn simulate(
     for (item, &at) in arrivals.iter().enumerate() {
         sim.after(at, Event::Arrival(item));
     }
-    let mut run = BatchRun {
-        batches: Vec::new(),
-        spans: Spans(arrivals.iter().map(|&at| (at, at)).collect()),
-    };
+    let mut run = BatchRun { batches: Vec::new(), spans: Spans(arrivals.iter().map(|&at| (at, at)).collect()) };
     let mut free_at = 0;
     while let Some(event) = sim.next_event() {
         let now = sim.now();
@@ -244,21 +234,14 @@ impl<T: Send + 'static, R: Send + 'static> MicroBatcher<T, R> {
         handler: impl FnMut(usize, Vec<T>) -> Vec<R> + Send + 'static,
     ) -> Result<Self, OpsError> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                queue: BatchQueue::new(policy)?,
-                stopping: false,
-            }),
+            state: Mutex::new(State { queue: BatchQueue::new(policy)?, stopping: false }),
             changed: Condvar::new(),
         });
         let worker = std::thread::spawn({
             let (shared, clock) = (Arc::clone(&shared), Arc::clone(&clock));
             move || serve(&shared, clock.as_ref(), handler)
         });
-        Ok(Self {
-            shared,
-            clock,
-            worker: Mutex::new(Some(worker)),
-        })
+        Ok(Self { shared, clock, worker: Mutex::new(Some(worker)) })
     }
 
     /// Queues an item. Refused after [`Self::stop`].
@@ -335,12 +318,7 @@ fn reply_to<T, R>(
         let values = catch_unwind(AssertUnwindSafe(|| handler(k, items)))
             .map_err(|_| OpsError::Panicked("handler of the batcher"))
             .and_then(|values| {
-                check(
-                    "number of results",
-                    values.len(),
-                    values.len() == expected,
-                    "one for each item",
-                )?;
+                check("number of results", values.len(), values.len() == expected, "one for each item")?;
                 Ok(values)
             });
         let now = clock.now();
@@ -349,11 +327,7 @@ fn reply_to<T, R>(
             Ok(values) => {
                 for (value, (arrived, reply)) in values.into_iter().zip(waiting) {
                     let latency = now - arrived;
-                    let _ = reply.send(Ok(Reply {
-                        value,
-                        latency,
-                        batch: size,
-                    }));
+                    let _ = reply.send(Ok(Reply { value, latency, batch: size }));
                 }
             }
             Err(error) => {
@@ -384,10 +358,7 @@ mod tests {
             (8, 5_000, 25, 4.150, 5.9, 5.9, 1_962.709),
             (64, 20_000, 5, 14.230, 23.05, 24.05, 1_890.359),
         ] {
-            let run = simulate(BatchPolicy::new(max_batch, wait), &arrivals, |b| {
-                2_000 + 50 * b as Micros
-            })
-            .unwrap();
+            let run = simulate(BatchPolicy::new(max_batch, wait), &arrivals, |b| 2_000 + 50 * b as Micros).unwrap();
             let summary = run.spans.summary().unwrap();
             assert_eq!(run.batches.len(), batches);
             assert!((summary.mean - mean).abs() < 5e-4, "{}", summary.mean);
@@ -403,10 +374,7 @@ mod tests {
     fn by_hand(policy: BatchPolicy, arrivals: &[Micros], service: impl Fn(usize) -> Micros) -> Vec<usize> {
         let (mut free, mut next, mut batches) = (0, 0, Vec::new());
         while next < arrivals.len() {
-            let full = arrivals
-                .get(next + policy.max_batch - 1)
-                .copied()
-                .unwrap_or(Micros::MAX);
+            let full = arrivals.get(next + policy.max_batch - 1).copied().unwrap_or(Micros::MAX);
             let fire = full.min(arrivals[next] + policy.max_wait).max(free);
             let there = arrivals[next..].iter().take_while(|&&at| at <= fire).count();
             let batch = there.min(policy.max_batch);
@@ -432,11 +400,7 @@ mod tests {
             let base = rng.below(12) as Micros * 100;
             let service = |b: usize| base + 10 * b as Micros;
             let run = simulate(policy, &arrivals, service).unwrap();
-            assert_eq!(
-                run.batches,
-                by_hand(policy, &arrivals, service),
-                "{policy:?} {arrivals:?}"
-            );
+            assert_eq!(run.batches, by_hand(policy, &arrivals, service), "{policy:?} {arrivals:?}");
             assert!(run.spans.0.iter().all(|(arrival, reply)| reply >= arrival));
         }
         assert!(simulate(BatchPolicy::new(1, 0), &[5, 4], |_| 1).is_err());

@@ -39,22 +39,14 @@ pub struct BreakerConfig {
 impl Default for BreakerConfig {
     /// 5 failures of 10 calls, one second.
     fn default() -> Self {
-        Self {
-            failures: 5,
-            window: 10,
-            pause_us: 1_000_000,
-        }
+        Self { failures: 5, window: 10, pause_us: 1_000_000 }
     }
 }
 
 impl BreakerConfig {
     /// Opens after `failures` failures in a row.
     pub fn consecutive(failures: usize, pause_us: u64) -> Self {
-        Self {
-            failures,
-            window: failures,
-            pause_us,
-        }
+        Self { failures, window: failures, pause_us }
     }
 }
 
@@ -217,18 +209,10 @@ mod tests {
         for at in [3, 4, 5] {
             call(&mut breaker, false, at);
         }
-        assert_eq!(
-            breaker.try_call(6),
-            Err(OpsError::CircuitOpen {
-                retry_after_us: SECOND - 1
-            })
-        );
+        assert_eq!(breaker.try_call(6), Err(OpsError::CircuitOpen { retry_after_us: SECOND - 1 }));
         let probe = breaker.try_call(5 + SECOND).unwrap();
         assert_eq!(breaker.state(5 + SECOND), State::HalfOpen);
-        assert_eq!(
-            breaker.try_call(6 + SECOND),
-            Err(OpsError::CircuitOpen { retry_after_us: 0 })
-        );
+        assert_eq!(breaker.try_call(6 + SECOND), Err(OpsError::CircuitOpen { retry_after_us: 0 }));
         breaker.record(probe, false, 7 + SECOND);
         assert_eq!(breaker.state(8 + SECOND), State::Open);
         call(&mut breaker, true, 7 + 2 * SECOND);
@@ -259,11 +243,7 @@ mod tests {
     #[test]
     fn impossible_configurations_are_refused() {
         assert!(CircuitBreaker::new(BreakerConfig::consecutive(0, SECOND)).is_err());
-        let narrow = BreakerConfig {
-            failures: 5,
-            window: 4,
-            pause_us: 0,
-        };
+        let narrow = BreakerConfig { failures: 5, window: 4, pause_us: 0 };
         let error = CircuitBreaker::new(narrow).unwrap_err();
         assert!(error.to_string().contains("window is 4"), "{error}");
     }

@@ -32,12 +32,7 @@ impl TokenBucket {
     pub fn new(rate: u64, burst: u64, now_us: u64) -> Result<Self, OpsError> {
         check("rate", rate, rate > 0, "at least 1 a second")?;
         check("burst", burst, burst > 0, "at least 1")?;
-        Ok(Self {
-            rate,
-            burst,
-            level: u128::from(burst) * PARTS,
-            at_us: now_us,
-        })
+        Ok(Self { rate, burst, level: u128::from(burst) * PARTS, at_us: now_us })
     }
 
     fn refill(&mut self, now_us: u64) {

@@ -154,10 +154,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             return None;
         };
         self.stats.hits += 1;
-        let rank = Rank {
-            count,
-            last_access: self.clock,
-        };
+        let rank = Rank { count, last_access: self.clock };
         if let Some(own) = self.by_rank.remove(&std::mem::replace(&mut entry.rank, rank)) {
             self.by_rank.insert(rank, own);
         }
@@ -174,15 +171,8 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             entry.value = value;
             return None;
         }
-        let evicted = if self.entries.len() < self.capacity {
-            None
-        } else {
-            self.evict()
-        };
-        let rank = Rank {
-            count: self.counts.get(&key).copied().unwrap_or(0),
-            last_access: self.clock,
-        };
+        let evicted = if self.entries.len() < self.capacity { None } else { self.evict() };
+        let rank = Rank { count: self.counts.get(&key).copied().unwrap_or(0), last_access: self.clock };
         self.by_rank.insert(rank, key.clone());
         self.entries.insert(key, Entry { value, rank });
         evicted
@@ -218,11 +208,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         for entry in self.entries.values_mut() {
             entry.rank.count /= 2;
         }
-        self.by_rank = self
-            .entries
-            .iter()
-            .map(|(key, entry)| (entry.rank, key.clone()))
-            .collect();
+        self.by_rank = self.entries.iter().map(|(key, entry)| (entry.rank, key.clone())).collect();
     }
 }
 
@@ -283,11 +269,8 @@ mod tests {
         let trace = Zipf::new(10_000, 1.0).unwrap().trace(41, 50_000);
         assert_eq!(replay(&trace, 1_000, Policy::Lru).stats().hits, 33_667);
         assert_eq!(replay(&trace, 1_000, Policy::Lfu).stats().hits, 36_541);
-        let flipped: Vec<usize> = trace
-            .iter()
-            .enumerate()
-            .map(|(t, &id)| if t < 25_000 { id } else { 9_999 - id })
-            .collect();
+        let flipped: Vec<usize> =
+            trace.iter().enumerate().map(|(t, &id)| if t < 25_000 { id } else { 9_999 - id }).collect();
         let rate = |policy| replay(&flipped, 1_000, policy).stats().hit_rate();
         assert_eq!(rate(Policy::Lfu), 0.670_26);
         assert_eq!(rate(Policy::LfuAging { period: 5_000 }), 0.688_72);
@@ -306,18 +289,12 @@ mod tests {
     fn first_accesses_are_misses_and_capacity_zero_keeps_nothing() {
         let trace: Vec<usize> = (0..100).collect();
         let cache = replay(&trace, 100, Policy::Lfu);
-        assert_eq!(
-            (cache.stats().hit_rate(), cache.stats().misses, cache.len()),
-            (0.0, 100, 100)
-        );
+        assert_eq!((cache.stats().hit_rate(), cache.stats().misses, cache.len()), (0.0, 100, 100));
         let mut none = replay(&trace, 0, Policy::Lru);
         assert_eq!((none.len(), none.stats().evictions), (0, 0));
         assert_eq!(none.insert(5, 6), Some((5, 6)));
         let mut cache = cache;
-        assert_eq!(
-            (cache.remove(&7), cache.remove(&7), cache.len(), cache.remembered()),
-            (Some(7), None, 99, 99)
-        );
+        assert_eq!((cache.remove(&7), cache.remove(&7), cache.len(), cache.remembered()), (Some(7), None, 99, 99));
         cache.clear();
         assert!(cache.is_empty() && cache.stats().misses == 100);
     }

@@ -143,10 +143,7 @@ mod tests {
     #[test]
     fn a_skewed_clock_keeps_its_distance() {
         let clock = VirtualClock::new();
-        let (fast, slow) = (
-            SkewedClock::new(clock.clone(), 500_000),
-            SkewedClock::new(clock.clone(), -500_000),
-        );
+        let (fast, slow) = (SkewedClock::new(clock.clone(), 500_000), SkewedClock::new(clock.clone(), -500_000));
         assert_eq!((fast.now(), slow.now()), (500_000, 0));
         clock.advance(SECOND);
         assert_eq!((fast.now(), slow.now()), (1_500_000, 500_000));

@@ -46,12 +46,7 @@ impl Digest {
     /// An empty digest with quantiles within the share `error` of the exact ones, `0.0001 <= error <= 0.5`. Memory is 8
     /// bytes a bucket in use: `ln(max / min) / (2 error)` buckets, 690 for a thousandfold range at 0.005.
     pub fn new(error: f64) -> Result<Self, OpsError> {
-        check(
-            "relative error",
-            error,
-            (1e-4..=0.5).contains(&error),
-            "between 0.0001 and 0.5",
-        )?;
+        check("relative error", error, (1e-4..=0.5).contains(&error), "between 0.0001 and 0.5")?;
         Ok(Self {
             error,
             ln_gamma: ((1.0 + error) / (1.0 - error)).ln(),

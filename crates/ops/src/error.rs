@@ -63,13 +63,5 @@ pub(crate) fn check<T: std::fmt::Display>(
     holds: bool,
     expected: &'static str,
 ) -> Result<T, OpsError> {
-    if holds {
-        Ok(value)
-    } else {
-        Err(OpsError::Argument {
-            name,
-            got: value.to_string(),
-            expected,
-        })
-    }
+    if holds { Ok(value) } else { Err(OpsError::Argument { name, got: value.to_string(), expected }) }
 }

@@ -47,14 +47,8 @@ const SWING: f64 = 0.6;
 
 impl Scenario {
     /// All six.
-    pub const ALL: [Self; 6] = [
-        Self::Steady,
-        Self::Ramp,
-        Self::Spike,
-        Self::SustainedPeak,
-        Self::ThunderingHerd,
-        Self::GeoMix,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Steady, Self::Ramp, Self::Spike, Self::SustainedPeak, Self::ThunderingHerd, Self::GeoMix];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -194,19 +188,12 @@ pub struct LoadSummary {
 impl LoadSummary {
     /// Sums up.
     pub fn of(outcomes: &[Outcome]) -> Result<Self, OpsError> {
-        let latencies: Vec<f64> = outcomes
-            .iter()
-            .filter_map(|outcome| outcome.latency().map(milliseconds))
-            .collect();
+        let latencies: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.latency().map(milliseconds)).collect();
         Ok(Self {
             offered: outcomes.len(),
             accepted: latencies.len(),
             shed: outcomes.iter().filter(|outcome| outcome.finished.is_none()).count(),
-            latency: if latencies.is_empty() {
-                None
-            } else {
-                Some(LatencySummary::of(&latencies)?)
-            },
+            latency: if latencies.is_empty() { None } else { Some(LatencySummary::of(&latencies)?) },
         })
     }
 }
@@ -226,11 +213,7 @@ pub fn quantile_over_time(outcomes: &[Outcome], q: f64, slice: Micros) -> Result
     let mut quantiles = Vec::with_capacity(slices.len());
     for (i, mut slice_of) in slices.into_iter().enumerate() {
         slice_of.sort_unstable();
-        let value = if slice_of.is_empty() {
-            None
-        } else {
-            Some(milliseconds(nearest_rank(&slice_of, q)?))
-        };
+        let value = if slice_of.is_empty() { None } else { Some(milliseconds(nearest_rank(&slice_of, q)?)) };
         quantiles.push((i as Micros * slice, value));
     }
     Ok(quantiles)
@@ -255,11 +238,7 @@ impl StallingServer {
 
     /// When a request is done that the server takes up at `start`. Work begun before the stall is carried to its end.
     fn finish(&self, start: Micros) -> Micros {
-        let start = if self.stall.contains(&start) {
-            self.stall.end
-        } else {
-            start
-        };
+        let start = if self.stall.contains(&start) { self.stall.end } else { start };
         start + self.service
     }
 
@@ -270,10 +249,7 @@ impl StallingServer {
             .iter()
             .map(|&intended| {
                 free = self.finish(free.max(intended));
-                Outcome {
-                    intended,
-                    finished: Some(free),
-                }
+                Outcome { intended, finished: Some(free) }
             })
             .collect()
     }
@@ -284,10 +260,7 @@ impl StallingServer {
         let (mut sent, mut outcomes) = (0, Vec::new());
         while sent < end {
             let finished = self.finish(sent);
-            outcomes.push(Outcome {
-                intended: sent,
-                finished: Some(finished),
-            });
+            outcomes.push(Outcome { intended: sent, finished: Some(finished) });
             sent = finished.max(sent + period.max(1));
         }
         outcomes
@@ -335,11 +308,7 @@ pub struct Service {
 impl Service {
     /// A fixed number of workers and a queue of any length.
     pub fn unbounded(workers: usize) -> Self {
-        Self {
-            workers,
-            queue_limit: None,
-            autoscaler: None,
-        }
+        Self { workers, queue_limit: None, autoscaler: None }
     }
 
     /// The longest queue with which no accepted request takes longer than `limit` at `workers` busy workers, when none takes a
@@ -405,12 +374,7 @@ pub fn simulate(
     check("arrivals", "not in order", arrivals.is_sorted(), "in ascending order")?;
     check("workers", service.workers, service.workers > 0, "at least 1")?;
     if let Some(Autoscaler { target, interval, .. }) = service.autoscaler {
-        check(
-            "target utilization",
-            target,
-            target > 0.0 && target <= 1.0,
-            "above 0 and at most 1",
-        )?;
+        check("target utilization", target, target > 0.0 && target <= 1.0, "above 0 and at most 1")?;
         check("interval", interval, interval > 0, "longer than 0")?;
     }
     // A stream of their own: service times must not repeat the gaps of arrivals that were drawn with the same seed.
@@ -445,10 +409,7 @@ pub fn simulate(
                 if !full {
                     queue.push_back(i);
                 }
-                run.outcomes.push(Outcome {
-                    intended: now,
-                    finished: None,
-                });
+                run.outcomes.push(Outcome { intended: now, finished: None });
                 run.in_system.push(queue.len() + busy);
             }
             Event::Done => busy -= 1,
@@ -540,13 +501,7 @@ pub fn drive(
         }
         drop(sender);
     });
-    let mut outcomes: Vec<Outcome> = arrivals
-        .iter()
-        .map(|&intended| Outcome {
-            intended,
-            finished: None,
-        })
-        .collect();
+    let mut outcomes: Vec<Outcome> = arrivals.iter().map(|&intended| Outcome { intended, finished: None }).collect();
     for (request, at) in finished.into_inner().unwrap_or_else(PoisonError::into_inner) {
         outcomes[request].finished = Some(at.max(outcomes[request].intended));
     }
@@ -604,10 +559,7 @@ mod tests {
         let times = arrivals(|_| 1_000.0, 10 * SECOND, Spacing::Even).unwrap();
         let open = server.open_loop(&times);
         let summary = LoadSummary::of(&open).unwrap().latency.unwrap();
-        assert_eq!(
-            (summary.p50, summary.p90, summary.p99, summary.max),
-            (0.5, 500.5, 950.5, 1_000.5)
-        );
+        assert_eq!((summary.p50, summary.p90, summary.p99, summary.max), (0.5, 500.5, 950.5, 1_000.5));
         assert_eq!(open.iter().filter(|o| o.latency() > Some(500)).count(), 2_000);
         let closed = server.closed_loop(MILLISECOND, 10 * SECOND);
         let summary = LoadSummary::of(&closed).unwrap().latency.unwrap();
@@ -669,10 +621,7 @@ mod tests {
         }
         assert_eq!(Service::queue_limit_for(100, 4, 1_000), 0);
         // No queue: a request is taken only by an idle worker.
-        let service = Service {
-            queue_limit: Some(0),
-            ..Service::unbounded(4)
-        };
+        let service = Service { queue_limit: Some(0), ..Service::unbounded(4) };
         let run = simulate(&[0, 0, 0, 0, 0, 10], service, 1, |_| 10).unwrap();
         let accepted: Vec<bool> = run.outcomes.iter().map(|o| o.finished.is_some()).collect();
         assert_eq!(&accepted[..5], [true, true, true, true, false]);
@@ -687,16 +636,9 @@ mod tests {
             hold: SECOND,
             max_workers: 50,
         };
-        let service = Service {
-            autoscaler: Some(scaler),
-            ..Service::unbounded(4)
-        };
+        let service = Service { autoscaler: Some(scaler), ..Service::unbounded(4) };
         let rate = |at| {
-            if (2 * SECOND..6 * SECOND).contains(&at) {
-                1_000.0
-            } else {
-                50.0
-            }
+            if (2 * SECOND..6 * SECOND).contains(&at) { 1_000.0 } else { 50.0 }
         };
         let times = arrivals(rate, 10 * SECOND, Spacing::Even).unwrap();
         let run = simulate(&times, service, 1, |_| 10_000).unwrap();
@@ -712,46 +654,21 @@ mod tests {
         assert!(run.workers.iter().all(|w| w.1 <= 50));
         let late = run.outcomes.iter().filter(|o| o.intended > 3 * SECOND);
         assert!(late.map(|o| o.latency().unwrap()).all(|latency| latency == 10_000));
-        for bad in [
-            Autoscaler { target: 0.0, ..scaler },
-            Autoscaler { interval: 0, ..scaler },
-        ] {
-            let service = Service {
-                autoscaler: Some(bad),
-                ..Service::unbounded(4)
-            };
+        for bad in [Autoscaler { target: 0.0, ..scaler }, Autoscaler { interval: 0, ..scaler }] {
+            let service = Service { autoscaler: Some(bad), ..Service::unbounded(4) };
             assert!(simulate(&times, service, 1, |_| 1).is_err());
         }
         assert!(simulate(&[2, 1], Service::unbounded(4), 1, |_| 1).is_err());
-        assert!(
-            simulate(
-                &times,
-                Service {
-                    workers: 0,
-                    ..Service::unbounded(4)
-                },
-                1,
-                |_| 1
-            )
-            .is_err()
-        );
+        assert!(simulate(&times, Service { workers: 0, ..Service::unbounded(4) }, 1, |_| 1).is_err());
         assert!(simulate(&[], service, 1, |_| 1).unwrap().outcomes.is_empty());
     }
 
     #[test]
     fn quantiles_over_time_leave_silent_slices_empty() {
-        let outcomes = [
-            (0, Some(5_000)),
-            (1_000, Some(3_000)),
-            (25_000, None),
-            (31_000, Some(32_000)),
-        ]
-        .map(|(intended, finished)| Outcome { intended, finished });
+        let outcomes = [(0, Some(5_000)), (1_000, Some(3_000)), (25_000, None), (31_000, Some(32_000))]
+            .map(|(intended, finished)| Outcome { intended, finished });
         let slices = quantile_over_time(&outcomes, 1.0, 10_000).unwrap();
-        assert_eq!(
-            slices,
-            [(0, Some(5.0)), (10_000, None), (20_000, None), (30_000, Some(1.0))]
-        );
+        assert_eq!(slices, [(0, Some(5.0)), (10_000, None), (20_000, None), (30_000, Some(1.0))]);
         assert!(quantile_over_time(&outcomes, 1.0, 0).is_err());
         assert_eq!(LoadSummary::of(&outcomes[2..3]).unwrap().latency, None);
     }

@@ -70,9 +70,8 @@ impl Gauge {
 
 fn add_f64(bits: &AtomicU64, delta: f64) {
     // The update never declines, so this can't fail.
-    let _ = bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-        Some((f64::from_bits(bits) + delta).to_bits())
-    });
+    let _ =
+        bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| Some((f64::from_bits(bits) + delta).to_bits()));
 }
 
 /// Counts of observations by size, in buckets fixed in advance.
@@ -214,12 +213,7 @@ impl Registry {
         bounds: &[f64],
     ) -> Result<Histogram, OpsError> {
         let ascending = bounds.windows(2).all(|pair| pair[0] < pair[1]) && bounds.iter().all(|b| b.is_finite());
-        check(
-            "bounds",
-            format!("{bounds:?}"),
-            ascending && !bounds.is_empty(),
-            "finite and ascending, at least one",
-        )?;
+        check("bounds", format!("{bounds:?}"), ascending && !bounds.is_empty(), "finite and ascending, at least one")?;
         let new = Metric::Histogram(Histogram::new(bounds));
         self.metric(name, help, labels, new, |metric| match metric {
             Metric::Histogram(histogram) => Some(histogram.clone()),
@@ -241,12 +235,7 @@ impl Registry {
             check_name("label name", label, false)?;
             let reserved = label.starts_with("__") || *label == "le";
             let repeated = key.iter().any(|(seen, _)| seen == label);
-            check(
-                "label",
-                *label,
-                !reserved && !repeated,
-                "given once, and not \"le\" or \"__…\"",
-            )?;
+            check("label", *label, !reserved && !repeated, "given once, and not \"le\" or \"__…\"")?;
             key.push(((*label).to_string(), (*value).to_string()));
         }
         key.sort();
@@ -257,11 +246,8 @@ impl Registry {
             kind: new.kind(),
             series: BTreeMap::new(),
         });
-        let conflict = |existing: String, wanted: String| OpsError::MetricConflict {
-            name: name.to_string(),
-            existing,
-            wanted,
-        };
+        let conflict =
+            |existing: String, wanted: String| OpsError::MetricConflict { name: name.to_string(), existing, wanted };
         let wanted = new.shape();
         if family.shape != wanted {
             return Err(conflict(family.shape.clone(), wanted));
@@ -304,16 +290,9 @@ fn render_histogram(text: &mut String, name: &str, labels: &Labels, histogram: &
 
 fn braced(labels: &Labels, le: Option<f64>) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let mut parts: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-        .collect();
+    let mut parts: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
     parts.extend(le.map(|bound| format!("le=\"{}\"", float(bound))));
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!("{{{}}}", parts.join(","))
-    }
+    if parts.is_empty() { String::new() } else { format!("{{{}}}", parts.join(",")) }
 }
 
 /// Prometheus' spelling of the special values.
@@ -336,11 +315,7 @@ fn check_name(what: &'static str, name: &str, colons: bool) -> Result<(), OpsErr
     Err(OpsError::MetricName {
         what,
         name: name.to_string(),
-        pattern: if colons {
-            "[a-zA-Z_:][a-zA-Z0-9_:]*"
-        } else {
-            "[a-zA-Z_][a-zA-Z0-9_]*"
-        },
+        pattern: if colons { "[a-zA-Z_:][a-zA-Z0-9_:]*" } else { "[a-zA-Z_][a-zA-Z0-9_]*" },
     })
 }
 
@@ -353,14 +328,9 @@ mod tests {
         let registry = Registry::new();
         let b = registry.counter("requests_total", "All requests.\nBoth \\ kinds.", &[("code", "5\"00")]);
         b.unwrap().add(2);
-        registry
-            .counter("requests_total", "", &[("code", "200"), ("app", "x")])
-            .unwrap()
-            .inc();
+        registry.counter("requests_total", "", &[("code", "200"), ("app", "x")]).unwrap().inc();
         registry.gauge("depth", "Queue.", &[]).unwrap().set(-2.5);
-        let latency = registry
-            .histogram("latency_ms", "Latency.", &[("op", "search")], &[0.5, 1.0])
-            .unwrap();
+        let latency = registry.histogram("latency_ms", "Latency.", &[("op", "search")], &[0.5, 1.0]).unwrap();
         for value in [0.5, 0.7, 3.0, f64::NAN] {
             latency.observe(value);
         }
@@ -396,12 +366,7 @@ requests_total{code=\"5\\\"00\"} 2
         for bad in ["", "9lives", "a-b", "ä"] {
             assert!(registry.counter(bad, "", &[]).is_err(), "{bad}");
         }
-        for bad in [
-            &[("le", "1")][..],
-            &[("a:b", "1")],
-            &[("x", "1"), ("x", "2")],
-            &[("__x", "1")],
-        ] {
+        for bad in [&[("le", "1")][..], &[("a:b", "1")], &[("x", "1"), ("x", "2")], &[("__x", "1")]] {
             assert!(registry.counter("b_total", "", bad).is_err(), "{bad:?}");
         }
         for bad in [&[][..], &[1.0, 1.0], &[2.0, 1.0], &[f64::INFINITY]] {
@@ -441,9 +406,6 @@ requests_total{code=\"5\\\"00\"} 2
                 });
             }
         });
-        assert_eq!(
-            (histogram.count(), histogram.sum(), gauge.get()),
-            (4_000, 2_000.0, 4_000.0)
-        );
+        assert_eq!((histogram.count(), histogram.sum(), gauge.get()), (4_000, 2_000.0, 4_000.0));
     }
 }

@@ -71,22 +71,11 @@ impl WorkerPool {
 
     /// Answers each row of `queries`, all submitted at once; responses in the order of the rows.
     pub fn run(&self, queries: &Matrix, k: usize) -> Result<Vec<QueryResponse>, OpsError> {
-        check(
-            "dimension of the queries",
-            queries.dim(),
-            queries.dim() == self.dim,
-            "that of the index",
-        )?;
+        check("dimension of the queries", queries.dim(), queries.dim() == self.dim, "that of the index")?;
         let (reply, replies) = channel();
         let jobs = self.jobs.as_ref().ok_or(OpsError::Stopped("pool"))?;
         for (id, query) in queries.iter_rows().enumerate() {
-            let job = Job {
-                id,
-                query: query.to_vec(),
-                k,
-                submitted: Instant::now(),
-                reply: reply.clone(),
-            };
+            let job = Job { id, query: query.to_vec(), k, submitted: Instant::now(), reply: reply.clone() };
             jobs.send(job).map_err(|_| OpsError::Stopped("pool"))?;
         }
         drop(reply);
@@ -118,13 +107,7 @@ fn work(index: &dyn VectorIndex, queue: &Mutex<Receiver<Job>>) {
         if let Ok(hits) = catch_unwind(AssertUnwindSafe(|| index.search(&job.query, job.k))) {
             let (queued, service) = (start - job.submitted, start.elapsed());
             // Nobody waits any more if the caller has gone.
-            let _ = job.reply.send(QueryResponse {
-                id: job.id,
-                hits,
-                queued,
-                service,
-                latency: queued + service,
-            });
+            let _ = job.reply.send(QueryResponse { id: job.id, hits, queued, service, latency: queued + service });
         }
     }
 }
@@ -185,10 +168,7 @@ mod tests {
             assert_eq!(responses.len(), 100);
             for (i, response) in responses.iter().enumerate() {
                 assert_eq!(response.id, i);
-                assert_eq!(
-                    response.hits.as_ref().unwrap(),
-                    &index.search(queries.row(i), 7).unwrap()
-                );
+                assert_eq!(response.hits.as_ref().unwrap(), &index.search(queries.row(i), 7).unwrap());
                 assert_eq!(response.latency, response.queued + response.service);
             }
             // The pool can be used again, and by two threads at once.

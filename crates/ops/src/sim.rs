@@ -148,11 +148,7 @@ impl<E: Hash> Sim<E> {
         let sequence = self.sequence;
         self.sequence += 1;
         self.waiting.insert(sequence);
-        self.queue.push(Reverse(Scheduled {
-            at: self.now().saturating_add(delay),
-            sequence,
-            event,
-        }));
+        self.queue.push(Reverse(Scheduled { at: self.now().saturating_add(delay), sequence, event }));
         EventId(sequence)
     }
 
@@ -301,10 +297,7 @@ mod tests {
         (1..=5u64).for_each(|s| _ = sim.after(s * SECOND, s));
         let mut seen = Vec::new();
         sim.run_until(3 * SECOND + 1, |_, s| seen.push(s));
-        assert_eq!(
-            (seen.as_slice(), sim.now(), sim.waiting()),
-            (&[1, 2, 3][..], 3_000_001, 2)
-        );
+        assert_eq!((seen.as_slice(), sim.now(), sim.waiting()), (&[1, 2, 3][..], 3_000_001, 2));
     }
 
     #[test]

@@ -45,18 +45,8 @@ pub fn error_budget(target: f64, period: Micros) -> Result<Micros, OpsError> {
 /// `None` without requests.
 pub fn burn_rate(failed: u64, requests: u64, target: f64) -> Result<Option<f64>, OpsError> {
     check_target(target)?;
-    check(
-        "target",
-        target,
-        target < 1.0,
-        "below 1: a target of 1 has no budget to burn",
-    )?;
-    check(
-        "failed requests",
-        failed,
-        failed <= requests,
-        "at most the number of requests",
-    )?;
+    check("target", target, target < 1.0, "below 1: a target of 1 has no budget to burn")?;
+    check("failed requests", failed, failed <= requests, "at most the number of requests")?;
     Ok((requests > 0).then(|| failed as f64 / requests as f64 / (1.0 - target)))
 }
 
@@ -92,23 +82,11 @@ pub struct BurnAlert {
 
 impl BurnAlert {
     /// 2 % of a 30-day budget in an hour, and still burning in the last 5 minutes: wakes somebody up.
-    pub const PAGE: Self = Self {
-        factor: 14.4,
-        long: HOUR,
-        short: 5 * MINUTE,
-    };
+    pub const PAGE: Self = Self { factor: 14.4, long: HOUR, short: 5 * MINUTE };
     /// 5 % in six hours.
-    pub const PAGE_SLOW: Self = Self {
-        factor: 6.0,
-        long: 6 * HOUR,
-        short: 30 * MINUTE,
-    };
+    pub const PAGE_SLOW: Self = Self { factor: 6.0, long: 6 * HOUR, short: 30 * MINUTE };
     /// 10 % in three days: a ticket for the morning.
-    pub const TICKET: Self = Self {
-        factor: 1.0,
-        long: 3 * DAY,
-        short: 6 * HOUR,
-    };
+    pub const TICKET: Self = Self { factor: 1.0, long: 3 * DAY, short: 6 * HOUR };
 
     /// When the alert fires over `minutes` of traffic: spans from the end of the first minute that raises it to the end of
     /// the first that doesn't. Windows at the beginning are as long as there is history.
@@ -120,10 +98,7 @@ impl BurnAlert {
         let mut totals = vec![Minute::default()];
         for minute in minutes {
             let last = totals[totals.len() - 1];
-            totals.push(Minute {
-                requests: last.requests + minute.requests,
-                failed: last.failed + minute.failed,
-            });
+            totals.push(Minute { requests: last.requests + minute.requests, failed: last.failed + minute.failed });
         }
         let mut firings: Vec<(Micros, Micros)> = Vec::new();
         let mut since = None;
@@ -265,10 +240,7 @@ pub struct MaintenancePolicy {
 impl Default for MaintenancePolicy {
     /// 4 hours a quarter with 7 days' notice.
     fn default() -> Self {
-        Self {
-            notice: 7 * DAY,
-            a_quarter: 4 * HOUR,
-        }
+        Self { notice: 7 * DAY, a_quarter: 4 * HOUR }
     }
 }
 
@@ -374,9 +346,7 @@ impl Recorder {
         check("requests that one stands for", sample, sample > 0, "at least 1")?;
         Ok(Self {
             period,
-            windows: (0..period / window)
-                .map(|i| Window::new(i * window, window, sample))
-                .collect::<Result<_, _>>()?,
+            windows: (0..period / window).map(|i| Window::new(i * window, window, sample)).collect::<Result<_, _>>()?,
             minutes: vec![Minute::default(); (period / MINUTE) as usize],
             excluded,
             excluded_requests: 0,
@@ -393,12 +363,7 @@ impl Recorder {
     /// quick answer.
     pub fn request(&mut self, at: Micros, latency_ms: Option<f64>) -> Result<(), OpsError> {
         if let Some(latency) = latency_ms {
-            check(
-                "latency",
-                latency,
-                latency >= 0.0 && latency.is_finite(),
-                "finite and not negative",
-            )?;
+            check("latency", latency, latency >= 0.0 && latency.is_finite(), "finite and not negative")?;
         }
         if self.excluded.iter().any(|&(start, end)| (start..end).contains(&at)) {
             self.excluded_requests += 1;
@@ -427,12 +392,7 @@ impl Recorder {
 
     /// A write became visible this many seconds after it was accepted.
     pub fn lag(&mut self, at: Micros, seconds: f64) -> Result<(), OpsError> {
-        check(
-            "lag",
-            seconds,
-            seconds >= 0.0 && seconds.is_finite(),
-            "finite and not negative",
-        )?;
+        check("lag", seconds, seconds >= 0.0 && seconds.is_finite(), "finite and not negative")?;
         self.window(at)?.lag.add(seconds);
         Ok(())
     }
@@ -549,12 +509,7 @@ impl Sla {
     pub fn vector_search() -> Self {
         let term = |name, sli, op, target, window, tolerated, remedy| Term {
             name,
-            slo: Slo {
-                sli,
-                op,
-                target,
-                window,
-            },
+            slo: Slo { sli, op, target, window },
             tolerated,
             remedy,
         };
@@ -583,24 +538,8 @@ impl Sla {
                     5,
                     Remedy::Informational,
                 ),
-                term(
-                    "recall@10",
-                    Sli::RecallAtK(10),
-                    Op::Above,
-                    0.95,
-                    WEEK,
-                    1,
-                    Remedy::Report,
-                ),
-                term(
-                    "availability",
-                    Sli::Availability,
-                    Op::AtLeast,
-                    0.9999,
-                    30 * DAY,
-                    0,
-                    Remedy::Credit(0.25),
-                ),
+                term("recall@10", Sli::RecallAtK(10), Op::Above, 0.95, WEEK, 1, Remedy::Report),
+                term("availability", Sli::Availability, Op::AtLeast, 0.9999, 30 * DAY, 0, Remedy::Credit(0.25)),
                 // Four hours to scale: 48 windows of 5 minutes.
                 term(
                     "queries a second",
@@ -659,14 +598,7 @@ pub fn settle(term: &Term, values: &[Option<f64>]) -> Settlement {
         Op::Below | Op::AtMost => measured.max_by(f64::total_cmp),
         Op::Above | Op::AtLeast => measured.min_by(f64::total_cmp),
     };
-    Settlement {
-        term: term.clone(),
-        judged,
-        unmeasured: values.len() - judged,
-        bad,
-        worst,
-        breaches,
-    }
+    Settlement { term: term.clone(), judged, unmeasured: values.len() - judged, bad, worst, breaches }
 }
 
 /// The whole credit of a month as a share of its bill, at most all of it.
@@ -684,13 +616,7 @@ mod tests {
 
     #[test]
     fn budgets_by_the_number_of_nines() {
-        for (target, minutes) in [
-            (0.9, 52_560.0),
-            (0.99, 5_256.0),
-            (0.999, 525.6),
-            (0.9999, 52.56),
-            (0.99999, 5.256),
-        ] {
+        for (target, minutes) in [(0.9, 52_560.0), (0.99, 5_256.0), (0.999, 525.6), (0.9999, 52.56), (0.99999, 5.256)] {
             assert_eq!(error_budget(target, 365 * DAY).unwrap() as f64 / MINUTE as f64, minutes);
         }
         assert_eq!(error_budget(0.9999, 30 * DAY).unwrap() as f64 / MINUTE as f64, 4.32);
@@ -709,21 +635,12 @@ mod tests {
         let breaches = |values: &[Option<f64>]| settle(&latency_term(), values).breaches;
         assert_eq!(breaches(&[good, bad, bad, bad, good, bad, bad, bad, good]), []);
         let four = breaches(&[good, bad, bad, bad, bad, good]);
-        assert_eq!(
-            four,
-            [Breach {
-                start: 5 * MINUTE,
-                windows: 4
-            }]
-        );
+        assert_eq!(four, [Breach { start: 5 * MINUTE, windows: 4 }]);
         // A window without traffic doesn't end the run, and one exactly at the target is bad.
         assert_eq!(breaches(&[bad, bad, None, Some(100.0), bad]).len(), 1);
         assert_eq!(breaches(&[bad, bad, None, bad, None, good]).len(), 0);
         let none = settle(&latency_term(), &[None, None]);
-        assert_eq!(
-            (none.judged, none.unmeasured, none.worst, none.credit()),
-            (0, 2, None, 0.0)
-        );
+        assert_eq!((none.judged, none.unmeasured, none.worst, none.credit()), (0, 2, None, 0.0));
         let settled = settle(&latency_term(), &[good, bad, bad, Some(170.0), bad]);
         assert_eq!((settled.bad, settled.worst, settled.credit()), (4, Some(170.0), 0.10));
     }
@@ -760,9 +677,7 @@ mod tests {
     fn throughput_counts_only_where_it_is_asked_for() {
         let mut recorder = Recorder::new(HOUR, 5 * MINUTE, 100, Vec::new()).unwrap();
         for i in 0..300 {
-            recorder
-                .request(i * SECOND, if i < 30 { None } else { Some(1.0) })
-                .unwrap();
+            recorder.request(i * SECOND, if i < 30 { None } else { Some(1.0) }).unwrap();
         }
         let window = &recorder.windows(5 * MINUTE).unwrap()[0];
         assert_eq!(window.value(Sli::Throughput { demand: 100.0 }), Some(90.0));
@@ -794,18 +709,12 @@ mod tests {
         assert_eq!(month.value(Sli::Availability), Some(1.0));
         assert_eq!(recorder.excluded_requests(), 1);
         recorder.request(20 * DAY + 2 * HOUR, None).unwrap();
-        assert_eq!(
-            recorder.windows(30 * DAY).unwrap()[0].value(Sli::Availability),
-            Some(0.5)
-        );
+        assert_eq!(recorder.windows(30 * DAY).unwrap()[0].value(Sli::Availability), Some(0.5));
     }
 
     #[test]
     fn the_page_fires_within_minutes_of_an_outage_and_stops_soon_after() {
-        let minute = |failed| Minute {
-            requests: 1_000,
-            failed,
-        };
+        let minute = |failed| Minute { requests: 1_000, failed };
         let mut minutes = vec![minute(0); 600];
         minutes[300..307].fill(minute(1_000));
         let firings = BurnAlert::PAGE.firings(&minutes, 0.999).unwrap();
@@ -817,16 +726,10 @@ mod tests {
         assert!(BurnAlert::PAGE_SLOW.firings(&steady, 0.999).unwrap().is_empty());
         // An outage that still goes on at the end.
         minutes[590..].fill(minute(500));
-        assert_eq!(
-            BurnAlert::PAGE.firings(&minutes, 0.999).unwrap().last(),
-            Some(&(592 * MINUTE, 600 * MINUTE))
-        );
+        assert_eq!(BurnAlert::PAGE.firings(&minutes, 0.999).unwrap().last(), Some(&(592 * MINUTE, 600 * MINUTE)));
         let silent = vec![Minute::default(); 100];
         assert!(BurnAlert::PAGE.firings(&silent, 0.999).unwrap().is_empty());
-        let too_short = BurnAlert {
-            short: SECOND,
-            ..BurnAlert::PAGE
-        };
+        let too_short = BurnAlert { short: SECOND, ..BurnAlert::PAGE };
         assert!(too_short.firings(&minutes, 0.999).is_err());
         let left = budget_left(&minutes, 0.98).unwrap();
         assert_eq!(left[299], 1.0);

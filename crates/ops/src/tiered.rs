@@ -34,10 +34,7 @@ pub struct TieredStore {
 impl TieredStore {
     /// Keeps up to `ram_rows` rows of `file` in memory, chosen by `policy`.
     pub fn new(file: VectorFile, ram_rows: usize, policy: Policy) -> Self {
-        Self {
-            file,
-            cache: Cache::new(ram_rows, policy),
-        }
+        Self { file, cache: Cache::new(ram_rows, policy) }
     }
 
     /// The file.

@@ -164,10 +164,7 @@ pub struct OrSet<T: Ord> {
 
 impl<T: Ord> Default for OrSet<T> {
     fn default() -> Self {
-        Self {
-            clock: VersionVector::default(),
-            dots: BTreeMap::new(),
-        }
+        Self { clock: VersionVector::default(), dots: BTreeMap::new() }
     }
 }
 
@@ -210,10 +207,7 @@ impl<T: Ord + Clone> Merge for OrSet<T> {
         let items: BTreeSet<&T> = self.dots.keys().chain(other.dots.keys()).collect();
         let mut merged = BTreeMap::new();
         for item in items {
-            let (mine, theirs) = (
-                self.dots.get(item).unwrap_or(&none),
-                other.dots.get(item).unwrap_or(&none),
-            );
+            let (mine, theirs) = (self.dots.get(item).unwrap_or(&none), other.dots.get(item).unwrap_or(&none));
             // A dot stays when both have it, or when the side that lacks it has never heard of it.
             let kept: BTreeSet<(NodeId, u64)> = mine
                 .iter()
@@ -243,10 +237,7 @@ pub struct HyperLogLog {
 impl HyperLogLog {
     /// An empty sketch of `2^precision` registers, `4 <= precision <= 18`; `None` outside.
     pub fn new(precision: u32) -> Option<Self> {
-        (4..=18).contains(&precision).then(|| Self {
-            precision,
-            registers: vec![0; 1 << precision],
-        })
+        (4..=18).contains(&precision).then(|| Self { precision, registers: vec![0; 1 << precision] })
     }
 
     /// Counts a uniformly distributed 64-bit hash, such as [`crate::placement::stable_hash`].

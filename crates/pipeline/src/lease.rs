@@ -72,11 +72,7 @@ pub struct LeaseTable<C> {
 impl<C: Clock> LeaseTable<C> {
     /// A table without leases that reads the time from `clock`.
     pub fn new(clock: C) -> Self {
-        Self {
-            clock,
-            current: BTreeMap::new(),
-            granted: 0,
-        }
+        Self { clock, current: BTreeMap::new(), granted: 0 }
     }
 
     /// Grants `resource` to `holder` for `term` microseconds when it is free. The holder of a lease that runs gets a new
@@ -97,12 +93,8 @@ impl<C: Clock> LeaseTable<C> {
             });
         }
         self.granted += 1;
-        let lease = Lease {
-            resource: resource.to_owned(),
-            holder,
-            token: self.granted,
-            expires: now.saturating_add(term),
-        };
+        let lease =
+            Lease { resource: resource.to_owned(), holder, token: self.granted, expires: now.saturating_add(term) };
         self.current.insert(lease.resource.clone(), lease.clone());
         Ok(lease)
     }
@@ -138,11 +130,7 @@ impl<C: Clock> LeaseTable<C> {
 }
 
 fn over(lease: &Lease) -> LeaseError {
-    LeaseError::Over {
-        resource: lease.resource.clone(),
-        holder: lease.holder,
-        token: lease.token,
-    }
+    LeaseError::Over { resource: lease.resource.clone(), holder: lease.holder, token: lease.token }
 }
 
 /// A value that is changed only under the newest token it has seen. It needs no clock: the order of tokens is enough.
@@ -171,10 +159,7 @@ impl<T> Fenced<T> {
     /// Changes the value under `token`, or refuses a token older than one seen.
     pub fn write<R>(&mut self, token: u64, change: impl FnOnce(&mut T) -> R) -> Result<R, LeaseError> {
         if token < self.newest {
-            return Err(LeaseError::StaleToken {
-                given: token,
-                newest: self.newest,
-            });
+            return Err(LeaseError::StaleToken { given: token, newest: self.newest });
         }
         self.newest = token;
         Ok(change(&mut self.value))
@@ -212,21 +197,13 @@ mod tests {
     fn a_paused_leader_is_fenced_off() {
         let clock = VirtualClock::new();
         let mut table = LeaseTable::new(clock.clone());
-        let mut map = Fenced::new(ShardMap {
-            epoch: 1,
-            dim: 256,
-            leaders: vec![0, 1],
-        });
+        let mut map = Fenced::new(ShardMap { epoch: 1, dim: 256, leaders: vec![0, 1] });
         let old = table.acquire("shard-map", 0, 10 * SECOND).unwrap();
         let refused = table.acquire("shard-map", 1, 10 * SECOND).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "\"shard-map\" is held by node 0 for another 10000000 us"
-        );
+        assert_eq!(refused.to_string(), "\"shard-map\" is held by node 0 for another 10000000 us");
         clock.advance(11 * SECOND);
         let new = table.acquire("shard-map", 1, 10 * SECOND).unwrap();
-        map.write(new.token, |map| map.change(|map| map.leaders[0] = 1))
-            .unwrap();
+        map.write(new.token, |map| map.change(|map| map.leaders[0] = 1)).unwrap();
         let late = map.write(old.token, |map| map.change(|map| map.dim = 768));
         assert_eq!(late, Err(LeaseError::StaleToken { given: 1, newest: 2 }));
         assert_eq!((map.get().epoch, map.get().dim), (2, 256));

@@ -33,11 +33,7 @@ pub enum PlacementError {
 /// ```
 pub fn stable_hash(id: &[u8]) -> u64 {
     let digest = Sha256::digest(id);
-    digest
-        .iter()
-        .take(8)
-        .rev()
-        .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+    digest.iter().take(8).rev().fold(0, |hash, &byte| hash << 8 | u64::from(byte))
 }
 
 /// A rule that gives every 64-bit key a shard.
@@ -141,12 +137,7 @@ impl Rendezvous {
         if !self.nodes.iter().any(|(present, _)| present == name) {
             return Err(PlacementError::UnknownNode(name.to_owned()));
         }
-        Self::new(
-            self.nodes
-                .iter()
-                .filter(|(present, _)| present != name)
-                .map(|(present, _)| present.clone()),
-        )
+        Self::new(self.nodes.iter().filter(|(present, _)| present != name).map(|(present, _)| present.clone()))
     }
 
     /// The name of the node that owns `key`.
@@ -189,10 +180,7 @@ pub struct Moves {
 
 /// Compares two placements of numbered shards on the same keys.
 pub fn moves(keys: &[u64], before: &impl Placement, after: &impl Placement) -> Moves {
-    let mut moves = Moves {
-        moved: 0,
-        to_new_shards: 0,
-    };
+    let mut moves = Moves { moved: 0, to_new_shards: 0 };
     for &key in keys {
         let target = after.shard_of(key);
         if target != before.shard_of(key) {
@@ -211,10 +199,7 @@ mod tests {
     #[test]
     fn the_stable_hash_is_the_start_of_sha256() {
         // FIPS 180-2: SHA-256("abc") begins ba7816bf 8f01cfea.
-        assert_eq!(
-            stable_hash(b"abc").to_le_bytes(),
-            [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea]
-        );
+        assert_eq!(stable_hash(b"abc").to_le_bytes(), [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea]);
     }
 
     #[test]
@@ -229,10 +214,7 @@ mod tests {
         assert_eq!(ModHash::new(0), Err(PlacementError::NoShards));
         assert_eq!(JumpHash::new(0), Err(PlacementError::NoShards));
         assert_eq!(Rendezvous::new(Vec::<String>::new()), Err(PlacementError::NoShards));
-        assert_eq!(
-            Rendezvous::new(["a", "a"]),
-            Err(PlacementError::DuplicateNode("a".into()))
-        );
+        assert_eq!(Rendezvous::new(["a", "a"]), Err(PlacementError::DuplicateNode("a".into())));
         let one = Rendezvous::new(["a"]).unwrap();
         assert_eq!(one.without("b"), Err(PlacementError::UnknownNode("b".into())));
         assert_eq!(one.without("a"), Err(PlacementError::NoShards));

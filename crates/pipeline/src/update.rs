@@ -93,10 +93,7 @@ impl EmbeddingStore {
     /// Replaces every vector by that of another encoder; `items` are all items of the store, in order.
     pub fn reembed_all(&mut self, encoder: &impl VersionedEncoder, items: &Matrix) -> Result<(), UpdateError> {
         if items.rows() != self.vectors.rows() {
-            return Err(UpdateError::Count {
-                vectors: self.vectors.rows(),
-                items: items.rows(),
-            });
+            return Err(UpdateError::Count { vectors: self.vectors.rows(), items: items.rows() });
         }
         self.vectors = encode(encoder, items)?;
         encoder.version().clone_into(&mut self.encoder_version);
@@ -121,20 +118,14 @@ impl EmbeddingStore {
         if encoder.version() == self.encoder_version {
             return Ok(());
         }
-        Err(UpdateError::VersionMismatch {
-            stored: self.encoder_version.clone(),
-            given: encoder.version().to_owned(),
-        })
+        Err(UpdateError::VersionMismatch { stored: self.encoder_version.clone(), given: encoder.version().to_owned() })
     }
 }
 
 fn encode(encoder: &impl VersionedEncoder, items: &Matrix) -> Result<Matrix, UpdateError> {
     let vectors = encoder.encode(items)?;
     if vectors.rows() != items.rows() {
-        return Err(UpdateError::Count {
-            vectors: vectors.rows(),
-            items: items.rows(),
-        });
+        return Err(UpdateError::Count { vectors: vectors.rows(), items: items.rows() });
     }
     vectors.check_finite()?;
     Ok(vectors)
@@ -165,11 +156,7 @@ mod tests {
     }
 
     fn scale(version: &'static str, by: f32) -> Scale {
-        Scale {
-            version,
-            by,
-            drops_a_row: false,
-        }
+        Scale { version, by, drops_a_row: false }
     }
 
     fn items(n: usize) -> Matrix {
@@ -201,10 +188,7 @@ mod tests {
         assert_eq!(moved.queries(&new, &items(5)).unwrap(), *moved.vectors());
 
         // The map between these two encoders is known: times 1.5.
-        let map = AffineMap {
-            weights: Matrix::from_rows(&[[1.5, 0.0], [0.0, 1.5]]).unwrap(),
-            offset: vec![0.0, 0.0],
-        };
+        let map = AffineMap { weights: Matrix::from_rows(&[[1.5, 0.0], [0.0, 1.5]]).unwrap(), offset: vec![0.0, 0.0] };
         store.align(&map, "v2").unwrap();
         assert_eq!(store.vectors(), moved.vectors());
         assert_eq!(store.encoder_calls(), 5);
@@ -214,14 +198,8 @@ mod tests {
     fn a_failing_encoder_changes_nothing() {
         let mut store = EmbeddingStore::build(&scale("v1", 1.0), &items(4)).unwrap();
         let before = store.clone();
-        let lossy = Scale {
-            drops_a_row: true,
-            ..scale("v1", 1.0)
-        };
-        assert!(matches!(
-            store.append(&lossy, &items(3)),
-            Err(UpdateError::Count { vectors: 2, items: 3 })
-        ));
+        let lossy = Scale { drops_a_row: true, ..scale("v1", 1.0) };
+        assert!(matches!(store.append(&lossy, &items(3)), Err(UpdateError::Count { vectors: 2, items: 3 })));
         assert!(matches!(
             store.append(&scale("v1", f32::NAN), &items(3)),
             Err(UpdateError::Tensor(TensorError::NotFinite { .. }))

@@ -133,12 +133,7 @@ impl ClusterSpec {
             regions: 5.0,
             shards: 200.0,
             replicas: 3.0,
-            machine: MachineSpec {
-                cores: 32.0,
-                ram_gb: 256.0,
-                disk_tb: 4.0,
-                usd_hour: 1.5,
-            },
+            machine: MachineSpec { cores: 32.0, ram_gb: 256.0, disk_tb: 4.0, usd_hour: 1.5 },
             storage_tb_month: 150.0,
             network_month: 50_000.0,
             m: 32.0,
@@ -248,23 +243,14 @@ impl ClusterSpec {
         self.check()?;
         let mut findings = Vec::new();
         let mut find = |severity, resource, needs: f64, has: f64, message: String| {
-            findings.push(Finding {
-                severity,
-                resource,
-                needs,
-                has,
-                message,
-            });
+            findings.push(Finding { severity, resource, needs, has, message });
         };
         let (needs, has) = (self.memory_gb_per_shard(), self.machine.ram_gb * self.ram_share);
         if needs > has {
             let text = format!("a shard needs {needs:.0} GB of memory, a machine has {has:.0} GB to give");
             find(Severity::Fatal, Resource::Memory, needs, has, text);
         }
-        let (needs, has) = (
-            self.raw_gb_per_shard() + self.link_gb_per_shard(),
-            1e3 * self.machine.disk_tb,
-        );
+        let (needs, has) = (self.raw_gb_per_shard() + self.link_gb_per_shard(), 1e3 * self.machine.disk_tb);
         if needs > has {
             let text = format!("a shard takes {needs:.0} GB of disk, a machine has {has:.0} GB");
             find(Severity::Fatal, Resource::Disk, needs, has, text);
@@ -300,14 +286,9 @@ impl ClusterSpec {
     /// it takes to hold the vectors as they are. Only designs without a fatal finding come back.
     pub fn fix(&self, code_bytes: u32) -> Result<Vec<(&'static str, Self)>, PlanError> {
         self.check()?;
-        let codes = Self {
-            in_memory: InMemory::Codes(code_bytes),
-            ..*self
-        };
+        let codes = Self { in_memory: InMemory::Codes(code_bytes), ..*self };
         let room = self.machine.ram_gb * self.ram_share;
-        let shards = (self.memory_gb_per_shard() * self.shards / room)
-            .ceil()
-            .max(self.shards);
+        let shards = (self.memory_gb_per_shard() * self.shards / room).ceil().max(self.shards);
         let more = Self { shards, ..*self };
         let mut designs = Vec::new();
         for (name, design) in [("codes in memory, vectors on disk", codes), ("more shards", more)] {
@@ -340,10 +321,7 @@ impl ClusterSpec {
                 regions: *regions,
                 storage_tb_month: *storage_tb_month,
                 network_month: *network_month,
-                machine: MachineSpec {
-                    usd_hour: *usd_hour,
-                    ..self.machine
-                },
+                machine: MachineSpec { usd_hour: *usd_hour, ..self.machine },
                 ..*self
             };
             Ok(changed.cost()?.total())
@@ -372,10 +350,7 @@ mod tests {
         assert_relative_eq!(spec.qps_per_replica(0.0), 33_333.333_333, epsilon = 1e-5);
         assert_relative_eq!(spec.qps_per_replica(0.85), 5_000.0, epsilon = 1e-6);
         let cost = spec.cost().unwrap();
-        assert_eq!(
-            (cost.compute, cost.storage, cost.network),
-            (3_240_000.0, 1_800_000.0, 50_000.0)
-        );
+        assert_eq!((cost.compute, cost.storage, cost.network), (3_240_000.0, 1_800_000.0, 50_000.0));
         assert_eq!(cost.total(), 5_090_000.0);
         assert_relative_eq!(spec.availability(0.99).unwrap(), 0.999_800, epsilon = 1e-6);
     }
@@ -402,32 +377,14 @@ mod tests {
     fn each_resource_can_run_out() {
         let fixed = ClusterSpec::fifty_billion_products().fix(64).unwrap()[0].1;
         assert_eq!(fatal(&fixed), []);
-        let small_disk = MachineSpec {
-            disk_tb: 0.5,
-            ..fixed.machine
-        };
-        assert_eq!(
-            fatal(&ClusterSpec {
-                machine: small_disk,
-                ..fixed
-            }),
-            [Resource::Disk]
-        );
-        assert_eq!(
-            fatal(&ClusterSpec {
-                cache_hit: 0.0,
-                ..fixed
-            }),
-            [Resource::Searches]
-        );
+        let small_disk = MachineSpec { disk_tb: 0.5, ..fixed.machine };
+        assert_eq!(fatal(&ClusterSpec { machine: small_disk, ..fixed }), [Resource::Disk]);
+        assert_eq!(fatal(&ClusterSpec { cache_hit: 0.0, ..fixed }), [Resource::Searches]);
         assert_eq!(fatal(&ClusterSpec { inserts: 1e6, ..fixed }), [Resource::Cores]);
         let warned = fixed.validate().unwrap();
         assert!(warned[0].message.contains("cold cache"), "{warned:?}");
         let busy = ClusterSpec { inserts: 5e5, ..fixed }.validate().unwrap();
-        assert!(
-            busy.iter()
-                .any(|f| f.resource == Resource::Cores && f.severity == Severity::Warn)
-        );
+        assert!(busy.iter().any(|f| f.resource == Resource::Cores && f.severity == Severity::Warn));
     }
 
     #[test]

@@ -50,20 +50,12 @@ pub enum PlanError {
 }
 
 pub(crate) fn finite(name: &'static str, value: f64) -> Result<f64, PlanError> {
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(PlanError::NotFinite { name, value })
-    }
+    if value.is_finite() { Ok(value) } else { Err(PlanError::NotFinite { name, value }) }
 }
 
 fn within(name: &'static str, value: f64, holds: bool, expected: &'static str) -> Result<f64, PlanError> {
     finite(name, value)?;
-    if holds {
-        Ok(value)
-    } else {
-        Err(PlanError::OutOfRange { name, value, expected })
-    }
+    if holds { Ok(value) } else { Err(PlanError::OutOfRange { name, value, expected }) }
 }
 
 pub(crate) fn non_negative(name: &'static str, value: f64) -> Result<f64, PlanError> {

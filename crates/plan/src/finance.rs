@@ -36,10 +36,7 @@ pub fn npv(rate: f64, cash_flows: &[f64]) -> Result<f64, PlanError> {
         finite("cash flow", flow)?;
     }
     // Horner's scheme from the last year back.
-    Ok(cash_flows
-        .iter()
-        .rev()
-        .fold(0.0, |value, flow| value / (1.0 + rate) + flow))
+    Ok(cash_flows.iter().rev().fold(0.0, |value, flow| value / (1.0 + rate) + flow))
 }
 
 /// Present value of 1 at the end of each of `years` years: `(1 - (1 + rate)^-years) / rate`, and `years` at rate 0.
@@ -111,11 +108,7 @@ pub fn discounted_payback(investment: f64, annual_net: f64, rate: f64) -> Result
         return Ok(plain);
     }
     let covered = investment * rate / annual_net;
-    Ok(if covered < 1.0 {
-        Payback::Years(-(-covered).ln_1p() / rate.ln_1p())
-    } else {
-        Payback::Never
-    })
+    Ok(if covered < 1.0 { Payback::Years(-(-covered).ln_1p() / rate.ln_1p()) } else { Payback::Never })
 }
 
 #[cfg(test)]
@@ -164,9 +157,7 @@ mod tests {
         assert_eq!(payback(15e6, 0.0).unwrap(), Payback::Never);
         assert_eq!(payback(0.0, -1.0).unwrap(), Payback::Years(0.0));
         assert!(payback(-1.0, 1.0).is_err());
-        let Payback::Years(years) = discounted_payback(15e6, 12e6, 0.15).unwrap() else {
-            panic!("it does pay back")
-        };
+        let Payback::Years(years) = discounted_payback(15e6, 12e6, 0.15).unwrap() else { panic!("it does pay back") };
         assert!((years - 1.485_665).abs() < 1e-6, "{years}");
         assert_eq!(discounted_payback(100.0, 10.0, 0.15).unwrap(), Payback::Never);
         assert_eq!(discounted_payback(100.0, 10.0, 0.0).unwrap(), Payback::Years(10.0));

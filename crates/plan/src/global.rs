@@ -35,13 +35,7 @@ const TO_POP_MS: f64 = 1.0;
 
 impl Region {
     /// All regions.
-    pub const ALL: [Self; 5] = [
-        Self::UsWest,
-        Self::UsEast,
-        Self::EuWest,
-        Self::AsiaPacific,
-        Self::LatinAmerica,
-    ];
+    pub const ALL: [Self; 5] = [Self::UsWest, Self::UsEast, Self::EuWest, Self::AsiaPacific, Self::LatinAmerica];
 
     /// The name in tables.
     pub fn name(self) -> &'static str {
@@ -97,11 +91,7 @@ impl Strategy {
     fn check(self) -> Result<(), PlanError> {
         match self {
             Self::FullReplication | Self::RegionalSharding => {}
-            Self::Tiered {
-                hot,
-                warm,
-                warm_regions,
-            } => {
+            Self::Tiered { hot, warm, warm_regions } => {
                 rate("hot share", hot)?;
                 rate("warm share", warm)?;
                 rate("hot and warm share", hot + warm)?;
@@ -127,11 +117,9 @@ impl Strategy {
         Ok(match self {
             Self::FullReplication => regions,
             Self::RegionalSharding => 1.0,
-            Self::Tiered {
-                hot,
-                warm,
-                warm_regions,
-            } => hot * regions + warm * f64::from(warm_regions) + (1.0 - hot - warm),
+            Self::Tiered { hot, warm, warm_regions } => {
+                hot * regions + warm * f64::from(warm_regions) + (1.0 - hot - warm)
+            }
             Self::Edge { pops, cached } => 1.0 + f64::from(pops) * cached,
         })
     }
@@ -161,11 +149,9 @@ impl Strategy {
         match self {
             Self::FullReplication => Placement::Everywhere,
             Self::Tiered { hot, .. } if within(hot) => Placement::Everywhere,
-            Self::Tiered {
-                hot,
-                warm,
-                warm_regions,
-            } if within(hot + warm) => Placement::Nearest(home, warm_regions as usize),
+            Self::Tiered { hot, warm, warm_regions } if within(hot + warm) => {
+                Placement::Nearest(home, warm_regions as usize)
+            }
             Self::Edge { cached, .. } if within(cached) => Placement::Pop,
             Self::RegionalSharding | Self::Tiered { .. } | Self::Edge { .. } => Placement::Nearest(home, 1),
         }
@@ -286,12 +272,7 @@ impl Deployment {
         let compute = strategy.machines() * machine_month;
         let sync = strategy.sync_tb_day() * 30.0 * 1e3 * non_negative("price of traffic", self.usd_gb_sync)?;
         let millions = positive("queries a second", self.qps)? * HOURS_A_MONTH * 3_600.0 / 1e6;
-        Ok(GlobalCost {
-            storage,
-            compute,
-            sync,
-            per_million_queries: (storage + compute + sync) / millions,
-        })
+        Ok(GlobalCost { storage, compute, sync, per_million_queries: (storage + compute + sync) / millions })
     }
 }
 
@@ -352,11 +333,7 @@ pub fn simulate(
         latency_ms.push(2.0 * way + service.sample(&mut rng));
     }
     let share = |count: usize| count as f64 / requests.len().max(1) as f64;
-    Ok(Traffic {
-        latency_ms,
-        local: share(local),
-        hot: share(hot),
-    })
+    Ok(Traffic { latency_ms, local: share(local), hot: share(hot) })
 }
 
 /// Which items are hot, learned from the requests: at each rebalancing the most frequent ones of late are promoted, and those that
@@ -388,11 +365,7 @@ pub struct Moves {
 impl HotTier {
     /// A tier of at most `capacity` of `items` items, none of them hot.
     pub fn new(items: usize, capacity: usize, idle_days: u32) -> Self {
-        Self {
-            capacity,
-            idle_days,
-            items: vec![Item::default(); items],
-        }
+        Self { capacity, idle_days, items: vec![Item::default(); items] }
     }
 
     /// Notes a request, and says whether its item was hot. An item that doesn't exist is an error.
@@ -402,11 +375,7 @@ impl HotTier {
             return Err(PlanError::OutOfRange {
                 name: "item",
                 value: item as f64,
-                expected: if count == 0 {
-                    "none: the tier has no items"
-                } else {
-                    "below the number of items"
-                },
+                expected: if count == 0 { "none: the tier has no items" } else { "below the number of items" },
             });
         };
         state.weight += 1.0;
@@ -435,10 +404,7 @@ impl HotTier {
         for item in order {
             chosen[item] = true;
         }
-        let mut moves = Moves {
-            promoted: 0,
-            demoted: 0,
-        };
+        let mut moves = Moves { promoted: 0, demoted: 0 };
         for (state, hot) in self.items.iter_mut().zip(chosen) {
             moves.promoted += usize::from(hot && !state.hot);
             moves.demoted += usize::from(!hot && state.hot);
@@ -456,20 +422,14 @@ mod tests {
     use super::*;
 
     fn tiered(warm_regions: u32) -> Strategy {
-        Strategy::Tiered {
-            hot: 0.1,
-            warm: 0.3,
-            warm_regions,
-        }
+        Strategy::Tiered { hot: 0.1, warm: 0.3, warm_regions }
     }
 
     #[test]
     fn the_published_bills() {
         let plan = Deployment::default();
         assert_relative_eq!(plan.raw_bytes() / TIB, 715_255.737_305, epsilon = 1e-6);
-        let full = plan
-            .cost(Strategy::FullReplication, BilledUnit::ThousandPerTib)
-            .unwrap();
+        let full = plan.cost(Strategy::FullReplication, BilledUnit::ThousandPerTib).unwrap();
         assert_relative_eq!(full.storage, 123_381_614.685_059, epsilon = 1e-5);
         assert_relative_eq!(full.compute, 1_080_000.0, epsilon = 1e-6);
         assert_relative_eq!(full.sync, 30_000.0, epsilon = 1e-6);
@@ -492,13 +452,7 @@ mod tests {
         for (regions, expected) in [(1, 1.4), (2, 1.7), (3, 2.0)] {
             assert_relative_eq!(copies(tiered(regions)), expected, epsilon = 1e-12);
         }
-        assert_eq!(
-            copies(Strategy::Edge {
-                pops: 100,
-                cached: 0.01
-            }),
-            2.0
-        );
+        assert_eq!(copies(Strategy::Edge { pops: 100, cached: 0.01 }), 2.0);
     }
 
     #[test]
@@ -518,16 +472,8 @@ mod tests {
         let home = [Region::EuWest; 10];
         let ask = |strategy, item, from| simulate(strategy, &home, &[Request { item, from }], constant, 1).unwrap();
         let latency = |strategy, item, from| ask(strategy, item, from).latency_ms[0];
-        assert_relative_eq!(
-            latency(Strategy::FullReplication, 9, Region::UsWest),
-            20.0,
-            epsilon = 1e-9
-        );
-        assert_relative_eq!(
-            latency(Strategy::RegionalSharding, 9, Region::UsWest),
-            150.0,
-            epsilon = 1e-9
-        );
+        assert_relative_eq!(latency(Strategy::FullReplication, 9, Region::UsWest), 20.0, epsilon = 1e-9);
+        assert_relative_eq!(latency(Strategy::RegionalSharding, 9, Region::UsWest), 150.0, epsilon = 1e-9);
         assert_relative_eq!(latency(tiered(1), 0, Region::UsWest), 20.0, epsilon = 1e-9);
         // A warm item in two regions is at home and in US-East, 35 ms away.
         assert_relative_eq!(latency(tiered(2), 2, Region::UsWest), 80.0, epsilon = 1e-9);
@@ -535,14 +481,8 @@ mod tests {
         let edge = Strategy::Edge { pops: 3, cached: 0.1 };
         assert_relative_eq!(latency(edge, 0, Region::UsWest), 12.0, epsilon = 1e-9);
         assert_relative_eq!(latency(edge, 1, Region::UsWest), 150.0, epsilon = 1e-9);
-        assert_eq!(
-            (ask(edge, 0, Region::UsWest).local, ask(edge, 1, Region::UsWest).local),
-            (1.0, 0.0)
-        );
-        let missing = Request {
-            item: 10,
-            from: Region::UsEast,
-        };
+        assert_eq!((ask(edge, 0, Region::UsWest).local, ask(edge, 1, Region::UsWest).local), (1.0, 0.0));
+        let missing = Request { item: 10, from: Region::UsEast };
         assert!(simulate(edge, &home, &[missing], constant, 1).is_err());
         let none = simulate(edge, &home, &[], constant, 1).unwrap();
         assert_eq!((none.quantile(0.5), none.hot), (0.0, 0.0));
@@ -556,22 +496,10 @@ mod tests {
                 assert!(!tier.record(item, 0).unwrap());
             }
         }
-        assert_eq!(
-            tier.rebalance(7),
-            Moves {
-                promoted: 2,
-                demoted: 0
-            }
-        );
+        assert_eq!(tier.rebalance(7), Moves { promoted: 2, demoted: 0 });
         assert!(tier.record(3, 8).unwrap() && tier.is_hot(4) && !tier.is_hot(0) && !tier.is_hot(9));
         // Day 38: item 3 was asked for 30 days ago, item 4 before that.
-        assert_eq!(
-            tier.rebalance(38),
-            Moves {
-                promoted: 0,
-                demoted: 1
-            }
-        );
+        assert_eq!(tier.rebalance(38), Moves { promoted: 0, demoted: 1 });
         assert!(tier.is_hot(3) && !tier.is_hot(4));
         assert_eq!((tier.idle(3, 38), tier.idle(1, 38)), (Some(30), None));
         assert!(tier.record(5, 1).is_err());
@@ -580,30 +508,15 @@ mod tests {
     #[test]
     fn bad_input_is_refused() {
         let bad = [
-            Strategy::Tiered {
-                hot: 0.8,
-                warm: 0.3,
-                warm_regions: 1,
-            },
-            Strategy::Tiered {
-                hot: 0.1,
-                warm: 0.3,
-                warm_regions: 0,
-            },
-            Strategy::Tiered {
-                hot: f64::NAN,
-                warm: 0.3,
-                warm_regions: 1,
-            },
+            Strategy::Tiered { hot: 0.8, warm: 0.3, warm_regions: 1 },
+            Strategy::Tiered { hot: 0.1, warm: 0.3, warm_regions: 0 },
+            Strategy::Tiered { hot: f64::NAN, warm: 0.3, warm_regions: 1 },
             Strategy::Edge { pops: 1, cached: 1.5 },
         ];
         for strategy in bad {
             assert!(Deployment::default().cost(strategy, BilledUnit::Gb).is_err());
         }
-        let idle = Deployment {
-            qps: 0.0,
-            ..Deployment::default()
-        };
+        let idle = Deployment { qps: 0.0, ..Deployment::default() };
         assert!(idle.cost(Strategy::RegionalSharding, BilledUnit::Gb).is_err());
     }
 }

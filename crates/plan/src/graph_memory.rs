@@ -42,14 +42,7 @@ pub struct GraphMemory {
 impl Default for GraphMemory {
     /// A billion vectors of 768 values, m = 48, links of 8 bytes, everything in memory.
     fn default() -> Self {
-        Self {
-            rows: 1_000_000_000,
-            m: 48,
-            dim: 768,
-            id_bytes: 8,
-            link_saving: 0.0,
-            vectors_in_ram: true,
-        }
+        Self { rows: 1_000_000_000, m: 48, dim: 768, id_bytes: 8, link_saving: 0.0, vectors_in_ram: true }
     }
 }
 
@@ -61,11 +54,7 @@ impl GraphMemory {
             CountedLinks::M => f64::from(self.m) * f64::from(self.id_bytes),
             CountedLinks::All => hnsw_link_bytes(self.m, self.id_bytes)?,
         };
-        let vector = if self.vectors_in_ram {
-            4.0 * f64::from(self.dim)
-        } else {
-            0.0
-        };
+        let vector = if self.vectors_in_ram { 4.0 * f64::from(self.dim) } else { 0.0 };
         Ok(self.rows as f64 * (vector + links * kept) / GIB)
     }
 }
@@ -77,12 +66,7 @@ mod tests {
     #[test]
     fn gib_of_a_billion_vectors() {
         let in_ram = GraphMemory::default();
-        let slim = GraphMemory {
-            id_bytes: 4,
-            link_saving: 0.3,
-            vectors_in_ram: false,
-            ..in_ram
-        };
+        let slim = GraphMemory { id_bytes: 4, link_saving: 0.3, vectors_in_ram: false, ..in_ram };
         for (model, counted, expected) in [
             (in_ram, CountedLinks::M, 3_218.650_818),
             (slim, CountedLinks::M, 125.169_754),
@@ -94,14 +78,7 @@ mod tests {
         }
         let saving = 1.0 - slim.gib(CountedLinks::M).unwrap() / in_ram.gib(CountedLinks::M).unwrap();
         assert!((saving - 0.961_111_11).abs() < 1e-8);
-        assert!(
-            GraphMemory {
-                link_saving: 1.0,
-                ..slim
-            }
-            .gib(CountedLinks::All)
-            .is_err()
-        );
+        assert!(GraphMemory { link_saving: 1.0, ..slim }.gib(CountedLinks::All).is_err());
         assert!(GraphMemory { m: 1, ..slim }.gib(CountedLinks::All).is_err());
     }
 }

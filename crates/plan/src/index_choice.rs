@@ -69,14 +69,8 @@ impl Requirement {
 }
 
 /// The book's example: 100 billion vectors of 768 values in 50,000 GiB, at recall 0.95 in 80 ms.
-pub const LISTED: Requirement = Requirement {
-    rows: 1e11,
-    dim: 768,
-    memory_gib: 50_000.0,
-    recall: 0.95,
-    p99_ms: 80.0,
-    update_rate: 0.0,
-};
+pub const LISTED: Requirement =
+    Requirement { rows: 1e11, dim: 768, memory_gib: 50_000.0, recall: 0.95, p99_ms: 80.0, update_rate: 0.0 };
 
 const GIB: f64 = (1u64 << 30) as f64;
 
@@ -113,10 +107,7 @@ impl Profile {
             short.push(format!("takes {:.1} ms, not {:.1}", self.p99_ms, need.p99_ms));
         }
         if self.update_rate_max < need.update_rate {
-            short.push(format!(
-                "takes {:.0} updates a second, not {:.0}",
-                self.update_rate_max, need.update_rate
-            ));
+            short.push(format!("takes {:.0} updates a second, not {:.0}", self.update_rate_max, need.update_rate));
         }
         let memory = self.memory_gib(need);
         if memory > need.memory_gib {
@@ -172,10 +163,8 @@ pub struct Infeasible {
 /// ```
 pub fn recommend(need: &Requirement, profiles: &[Profile]) -> Result<Result<Choice, Infeasible>, PlanError> {
     need.check()?;
-    let mut judged: Vec<(&Profile, Vec<String>, f64)> = profiles
-        .iter()
-        .map(|profile| (profile, profile.shortfalls(need), profile.memory_gib(need)))
-        .collect();
+    let mut judged: Vec<(&Profile, Vec<String>, f64)> =
+        profiles.iter().map(|profile| (profile, profile.shortfalls(need), profile.memory_gib(need))).collect();
     judged.sort_by(|a, b| a.1.len().cmp(&b.1.len()).then(a.2.total_cmp(&b.2)));
     let Some((best, shortfalls, memory_gib)) = judged.first() else {
         return Err(PlanError::Missing("a profile"));
@@ -222,17 +211,15 @@ fn params(kind: IndexKind, recall: f64) -> &'static str {
 pub fn as_listed(need: &Requirement) -> Result<Option<IndexKind>, PlanError> {
     need.check()?;
     let hnsw = LISTED_HNSW * need.raw_gib();
-    Ok(
-        if need.memory_gib >= hnsw && need.recall >= 0.95 && need.p99_ms <= 100.0 {
-            Some(IndexKind::Hnsw)
-        } else if need.memory_gib < 0.3 * hnsw && need.recall >= 0.90 {
-            Some(IndexKind::IvfPq)
-        } else if need.memory_gib >= 0.3 * hnsw && need.recall >= 0.93 {
-            Some(IndexKind::IvfHnsw)
-        } else {
-            None
-        },
-    )
+    Ok(if need.memory_gib >= hnsw && need.recall >= 0.95 && need.p99_ms <= 100.0 {
+        Some(IndexKind::Hnsw)
+    } else if need.memory_gib < 0.3 * hnsw && need.recall >= 0.90 {
+        Some(IndexKind::IvfPq)
+    } else if need.memory_gib >= 0.3 * hnsw && need.recall >= 0.93 {
+        Some(IndexKind::IvfHnsw)
+    } else {
+        None
+    })
 }
 
 /// HNSW's memory over that of the vectors, as listed.
@@ -256,16 +243,14 @@ mod tests {
             (IndexKind::IvfPqRerank, 0.125, 8.0, 0.985, 60.0, 1e4),
             (IndexKind::IvfHnsw, 4.0, 12.0, 0.99, 50.0, 1e4),
         ]
-        .map(
-            |(kind, bytes_per_value, bytes_per_vector, recall_max, p99_ms, update_rate_max)| Profile {
-                kind,
-                bytes_per_value,
-                bytes_per_vector,
-                recall_max,
-                p99_ms,
-                update_rate_max,
-            },
-        )
+        .map(|(kind, bytes_per_value, bytes_per_vector, recall_max, p99_ms, update_rate_max)| Profile {
+            kind,
+            bytes_per_value,
+            bytes_per_vector,
+            recall_max,
+            p99_ms,
+            update_rate_max,
+        })
         .to_vec()
     }
 
@@ -279,17 +264,9 @@ mod tests {
         assert_eq!(as_listed(&need).unwrap(), Some(IndexKind::IvfPq));
         let ours = recommend(&need, &profiles()).unwrap().unwrap();
         assert_eq!(ours.kind, IndexKind::IvfPqRerank);
-        assert!(
-            ours.reasons
-                .iter()
-                .any(|reason| reason == "IVF-PQ reaches recall 0.850, not 0.950")
-        );
+        assert!(ours.reasons.iter().any(|reason| reason == "IVF-PQ reaches recall 0.850, not 0.950"));
         // The hole between the listed rules.
-        let hole = Requirement {
-            memory_gib: 200_000.0,
-            recall: 0.92,
-            ..need
-        };
+        let hole = Requirement { memory_gib: 200_000.0, recall: 0.92, ..need };
         assert_eq!(as_listed(&hole).unwrap(), None);
         assert!(recommend(&hole, &profiles()).unwrap().is_ok());
     }
@@ -306,10 +283,7 @@ mod tests {
                 p99_ms: 10f64.powf(3.2 * rng.uniform()),
                 update_rate: 10f64.powf(5.0 * rng.uniform()),
             };
-            let richer = Requirement {
-                memory_gib: need.memory_gib * (1.0 + rng.uniform()),
-                ..need
-            };
+            let richer = Requirement { memory_gib: need.memory_gib * (1.0 + rng.uniform()), ..need };
             match recommend(&need, &profiles()).unwrap() {
                 Ok(choice) => {
                     let profile = profiles().into_iter().find(|p| p.kind == choice.kind).unwrap();
@@ -320,10 +294,7 @@ mod tests {
                     assert!(!not.shortfalls.is_empty());
                     assert!(profiles().iter().all(|p| !p.shortfalls(&need).is_empty()));
                     if let Some(machines) = not.machines_needed {
-                        let enough = Requirement {
-                            memory_gib: need.memory_gib * machines as f64,
-                            ..need
-                        };
+                        let enough = Requirement { memory_gib: need.memory_gib * machines as f64, ..need };
                         assert!(recommend(&enough, &profiles()).unwrap().is_ok());
                     }
                 }
@@ -338,21 +309,12 @@ mod tests {
         for bad in [
             Requirement { rows: 0.0, ..need },
             Requirement { recall: 1.1, ..need },
-            Requirement {
-                memory_gib: f64::NAN,
-                ..need
-            },
+            Requirement { memory_gib: f64::NAN, ..need },
             Requirement { p99_ms: 0.0, ..need },
         ] {
             assert!(recommend(&bad, &profiles()).is_err() && as_listed(&bad).is_err());
         }
-        let nothing = Requirement {
-            memory_gib: 0.0,
-            ..need
-        };
-        assert_eq!(
-            recommend(&nothing, &profiles()).unwrap().unwrap_err().machines_needed,
-            None
-        );
+        let nothing = Requirement { memory_gib: 0.0, ..need };
+        assert_eq!(recommend(&nothing, &profiles()).unwrap().unwrap_err().machines_needed, None);
     }
 }

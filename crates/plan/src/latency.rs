@@ -20,16 +20,9 @@ impl LogNormal {
         positive("p50", p50)?;
         positive("p99", p99)?;
         if p99 < p50 {
-            return Err(PlanError::OutOfRange {
-                name: "p99",
-                value: p99,
-                expected: "at least the p50",
-            });
+            return Err(PlanError::OutOfRange { name: "p99", value: p99, expected: "at least the p50" });
         }
-        Ok(Self {
-            median: p50,
-            sigma: (p99 / p50).ln() / normal_quantile(0.99),
-        })
+        Ok(Self { median: p50, sigma: (p99 / p50).ln() / normal_quantile(0.99) })
     }
 
     /// Probability of a latency of at most `ms`.
@@ -77,34 +70,21 @@ impl FanOut {
     /// `shards >= 1` shards, 5 ms to choose them, 5 ms to merge their answers, no hedging.
     pub fn new(shard: LogNormal, shards: u32) -> Result<Self, PlanError> {
         positive("shards", f64::from(shards))?;
-        Ok(Self {
-            shard,
-            shards,
-            select_ms: 5.0,
-            merge_ms: 5.0,
-            hedge_after_ms: None,
-        })
+        Ok(Self { shard, shards, select_ms: 5.0, merge_ms: 5.0, hedge_after_ms: None })
     }
 
     /// Sets the time before the fan-out and after the last answer.
     pub fn overhead(self, select_ms: f64, merge_ms: f64) -> Result<Self, PlanError> {
         non_negative("select time", select_ms)?;
         non_negative("merge time", merge_ms)?;
-        Ok(Self {
-            select_ms,
-            merge_ms,
-            ..self
-        })
+        Ok(Self { select_ms, merge_ms, ..self })
     }
 
     /// Asks a replica of each shard that hasn't answered when all but a share `tail` of the requests have (0.05: after
     /// the shard's 95th percentile), and takes the first answer. Costs `tail` more requests.
     pub fn hedged(self, tail: f64) -> Result<Self, PlanError> {
         check_probability("hedged share", tail)?;
-        Ok(Self {
-            hedge_after_ms: Some(self.shard.exceeded_by(tail)),
-            ..self
-        })
+        Ok(Self { hedge_after_ms: Some(self.shard.exceeded_by(tail)), ..self })
     }
 
     /// Probability that one shard, hedged or not, takes longer than `ms`.
@@ -145,9 +125,8 @@ impl FanOut {
     /// Latencies of the slowest shard in `n` simulated queries, ascending.
     pub fn simulate_slowest(&self, n: usize, seed: u64) -> Vec<f64> {
         let mut rng = SplitMix64::new(seed);
-        let mut slowest: Vec<f64> = (0..n)
-            .map(|_| (0..self.shards).map(|_| self.answer(&mut rng)).fold(0.0, f64::max))
-            .collect();
+        let mut slowest: Vec<f64> =
+            (0..n).map(|_| (0..self.shards).map(|_| self.answer(&mut rng)).fold(0.0, f64::max)).collect();
         slowest.sort_by(f64::total_cmp);
         slowest
     }
@@ -191,10 +170,7 @@ impl LatencyBudget {
             positive(name, p99)?;
         }
         non_negative("buffer", buffer_ms)?;
-        Ok(Self {
-            stages: stages.to_vec(),
-            buffer_ms,
-        })
+        Ok(Self { stages: stages.to_vec(), buffer_ms })
     }
 
     /// 100 ms: network 20, parsing 1, search 50, filter 10, merge 5, serialization 5, and 9 in reserve.
@@ -241,9 +217,7 @@ impl LatencyBudget {
             .map(|&(_, p99)| LogNormal::from_p50_p99(p50_share * p99, p99))
             .collect::<Result<Vec<_>, _>>()?;
         let mut rng = SplitMix64::new(seed);
-        let mut totals: Vec<f64> = (0..n)
-            .map(|_| stages.iter().map(|stage| stage.sample(&mut rng)).sum())
-            .collect();
+        let mut totals: Vec<f64> = (0..n).map(|_| stages.iter().map(|stage| stage.sample(&mut rng)).sum()).collect();
         totals.sort_by(f64::total_cmp);
         Ok(totals)
     }
@@ -252,11 +226,7 @@ impl LatencyBudget {
 fn check_probability(name: &'static str, value: f64) -> Result<(), PlanError> {
     positive(name, value)?;
     if value >= 1.0 {
-        return Err(PlanError::OutOfRange {
-            name,
-            value,
-            expected: "below 1",
-        });
+        return Err(PlanError::OutOfRange { name, value, expected: "below 1" });
     }
     Ok(())
 }

@@ -84,11 +84,7 @@ impl Mmc {
         let gap = f64::from(self.servers) - 1.0 - self.arrival_rate / self.service_rate;
         let t = self.service_rate * time;
         // (1 - e^(-gap t)) / gap, which tends to t as the two rates become equal.
-        let spread = if (gap * t).abs() < 1e-9 {
-            t
-        } else {
-            -(-gap * t).exp_m1() / gap
-        };
+        let spread = if (gap * t).abs() < 1e-9 { t } else { -(-gap * t).exp_m1() / gap };
         (-t).exp() * (1.0 + self.wait_probability * spread)
     }
 
@@ -96,11 +92,7 @@ impl Mmc {
     pub fn time_quantile(&self, q: f64) -> Result<f64, PlanError> {
         positive("quantile", q)?;
         if q >= 1.0 {
-            return Err(PlanError::OutOfRange {
-                name: "quantile",
-                value: q,
-                expected: "below 1",
-            });
+            return Err(PlanError::OutOfRange { name: "quantile", value: q, expected: "below 1" });
         }
         let (mut low, mut high) = (0.0, self.mean_time());
         while self.time_exceeds(high) > 1.0 - q {
@@ -143,15 +135,9 @@ mod tests {
         assert_relative_eq!(queue.utilization(), 0.8, epsilon = 1e-12);
         // Erlang C as the sum over states, not the recursion.
         let a: f64 = 3.2;
-        let terms: Vec<f64> = (0..4_u32)
-            .map(|k| a.powi(k as i32) / f64::from((1..=k).product::<u32>()))
-            .collect();
+        let terms: Vec<f64> = (0..4_u32).map(|k| a.powi(k as i32) / f64::from((1..=k).product::<u32>())).collect();
         let tail = a.powi(4) / 24.0 / 0.2;
-        assert_relative_eq!(
-            queue.wait_probability(),
-            tail / (terms.iter().sum::<f64>() + tail),
-            epsilon = 1e-12
-        );
+        assert_relative_eq!(queue.wait_probability(), tail / (terms.iter().sum::<f64>() + tail), epsilon = 1e-12);
         // c - 1 = a is where the two exponentials coincide.
         let equal = Mmc::new(3_000.0, 1_000.0, 4).unwrap();
         let near = Mmc::new(3_000.000_1, 1_000.0, 4).unwrap();

@@ -113,9 +113,7 @@ impl RiskInput {
     pub fn simulate(&self, n: usize, seed: u64, abandon_after: Option<u32>) -> Result<Vec<f64>, PlanError> {
         let (success, failure) = (self.success_npv()?, self.failure_npv(abandon_after)?);
         let mut rng = SplitMix64::new(seed);
-        Ok((0..n)
-            .map(|_| if rng.chance(self.p_success) { success } else { failure })
-            .collect())
+        Ok((0..n).map(|_| if rng.chance(self.p_success) { success } else { failure }).collect())
     }
 }
 
@@ -167,29 +165,15 @@ mod tests {
         assert_relative_eq!(report.break_even_probability, 0.423_737, epsilon = 1e-6);
         assert_relative_eq!(report.success_npv, 38_634_481.568_182, epsilon = 1e-5);
         assert_relative_eq!(report.failure_npv, -28_408_620.392_046, epsilon = 1e-5);
-        let at_break_even = RiskInput {
-            p_success: report.break_even_probability,
-            ..PROJECT
-        };
+        let at_break_even = RiskInput { p_success: report.break_even_probability, ..PROJECT };
         assert!(risk_adjusted(&at_break_even).unwrap().npv.abs() < 1.0);
     }
 
     #[test]
     fn stopping_a_failure_is_worth_its_saved_running_cost() {
-        assert_relative_eq!(
-            PROJECT.expected_npv(Some(1)).unwrap(),
-            27_211_933.080_633,
-            epsilon = 1e-5
-        );
-        assert_relative_eq!(
-            PROJECT.failure_npv(Some(1)).unwrap(),
-            -18_478_260.869_565,
-            epsilon = 1e-5
-        );
-        assert_eq!(
-            PROJECT.expected_npv(Some(9)).unwrap(),
-            PROJECT.expected_npv(None).unwrap()
-        );
+        assert_relative_eq!(PROJECT.expected_npv(Some(1)).unwrap(), 27_211_933.080_633, epsilon = 1e-5);
+        assert_relative_eq!(PROJECT.failure_npv(Some(1)).unwrap(), -18_478_260.869_565, epsilon = 1e-5);
+        assert_eq!(PROJECT.expected_npv(Some(9)).unwrap(), PROJECT.expected_npv(None).unwrap());
         assert_relative_eq!(
             PROJECT.expected_npv(None).unwrap(),
             risk_adjusted(&PROJECT).unwrap().npv,
@@ -199,27 +183,16 @@ mod tests {
 
     #[test]
     fn a_losing_project_never_pays_back() {
-        let report = risk_adjusted(&RiskInput {
-            annual_benefit: 1e6,
-            p_success: 0.3,
-            ..PROJECT
-        })
-        .unwrap();
+        let report = risk_adjusted(&RiskInput { annual_benefit: 1e6, p_success: 0.3, ..PROJECT }).unwrap();
         assert_relative_eq!(report.npv, -27_402_973.862_642, epsilon = 1e-5);
-        assert_eq!(
-            (report.payback, report.discounted_payback),
-            (Payback::Never, Payback::Never)
-        );
+        assert_eq!((report.payback, report.discounted_payback), (Payback::Never, Payback::Never));
         assert_eq!(report.irr, None);
         assert!(report.break_even_probability > 1.0);
     }
 
     #[test]
     fn free_projects_and_bad_input() {
-        let free = RiskInput {
-            implementation: 0.0,
-            ..PROJECT
-        };
+        let free = RiskInput { implementation: 0.0, ..PROJECT };
         let report = risk_adjusted(&free).unwrap();
         assert_eq!((report.roi_percent, report.payback), (None, Payback::Years(0.0)));
         let refused = |change: fn(&mut RiskInput)| {
@@ -235,27 +208,15 @@ mod tests {
 
     #[test]
     fn certainty_tiers_split_their_gaps() {
-        let tiers: Vec<Certainty> = [0.3, 0.54, 0.55, 0.7, 0.75, 0.9]
-            .map(|p| Certainty::of(p).unwrap())
-            .to_vec();
+        let tiers: Vec<Certainty> = [0.3, 0.54, 0.55, 0.7, 0.75, 0.9].map(|p| Certainty::of(p).unwrap()).to_vec();
         assert_eq!(
             tiers,
-            [
-                Certainty::Low,
-                Certainty::Low,
-                Certainty::Medium,
-                Certainty::Medium,
-                Certainty::High,
-                Certainty::High
-            ]
+            [Certainty::Low, Certainty::Low, Certainty::Medium, Certainty::Medium, Certainty::High, Certainty::High]
         );
         assert!(Certainty::of(1.1).is_err());
         for tier in [Certainty::Low, Certainty::Medium, Certainty::High] {
             let (low, high) = tier.range();
-            assert_eq!(
-                (Certainty::of(low).unwrap(), Certainty::of(high).unwrap()),
-                (tier, tier)
-            );
+            assert_eq!((Certainty::of(low).unwrap(), Certainty::of(high).unwrap()), (tier, tier));
         }
     }
 

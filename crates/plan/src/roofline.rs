@@ -54,11 +54,7 @@ pub struct Scan {
 impl Scan {
     /// A scan of `rows` vectors of `dim` values.
     pub fn new(rows: u64, dim: u32, bytes_per_value: u32) -> Self {
-        Self {
-            rows,
-            dim,
-            bytes_per_value,
-        }
+        Self { rows, dim, bytes_per_value }
     }
 
     /// Bytes that a pass over the vectors reads.
@@ -70,11 +66,7 @@ impl Scan {
 impl Roofline {
     /// One NVIDIA A100 of 80 GB as its data sheet has it: 2,039 GB/s, 312 TFLOPS (dense, f16).
     pub fn a100_80gb() -> Self {
-        Self {
-            name: "A100 80 GB (data sheet, f16)",
-            bytes_per_second: 2_039e9,
-            flops: 312e12,
-        }
+        Self { name: "A100 80 GB (data sheet, f16)", bytes_per_second: 2_039e9, flops: 312e12 }
     }
 
     /// One core of this machine, measured in about 50 ms with the crate's own dot product: bytes a second over an array that no
@@ -115,11 +107,7 @@ impl Roofline {
 
     /// What a batch of `batch` queries waits for.
     pub fn bound(&self, scan: &Scan, batch: u32) -> Result<Bound, PlanError> {
-        if self.compute_ms(scan, batch)? > self.memory_ms(scan)? {
-            Ok(Bound::Compute)
-        } else {
-            Ok(Bound::Memory)
-        }
+        if self.compute_ms(scan, batch)? > self.memory_ms(scan)? { Ok(Bound::Compute) } else { Ok(Bound::Memory) }
     }
 
     /// Milliseconds that a batch takes at least.
@@ -148,11 +136,7 @@ impl Roofline {
 pub fn makespan(stages: &[f64], items: u32) -> Result<f64, PlanError> {
     let one = serial(stages, 1)?;
     let slowest = stages.iter().copied().fold(0.0, f64::max);
-    Ok(if items == 0 {
-        0.0
-    } else {
-        one + f64::from(items - 1) * slowest
-    })
+    Ok(if items == 0 { 0.0 } else { one + f64::from(items - 1) * slowest })
 }
 
 /// The same when each item passes through all stages before the next one starts.
@@ -176,16 +160,9 @@ mod tests {
     #[test]
     fn a100_figures() {
         let gpu = Roofline::a100_80gb();
-        let scan = Scan {
-            rows: 100_000_000,
-            dim: 512,
-            bytes_per_value: 2,
-        };
+        let scan = Scan { rows: 100_000_000, dim: 512, bytes_per_value: 2 };
         assert_relative_eq!(gpu.memory_ms(&scan).unwrap(), 50.220_7, epsilon = 1e-4);
-        let ten = Scan {
-            rows: 10 * scan.rows,
-            ..scan
-        };
+        let ten = Scan { rows: 10 * scan.rows, ..scan };
         assert_relative_eq!(gpu.memory_ms(&ten).unwrap(), 502.207, epsilon = 1e-3);
         assert_relative_eq!(gpu.compute_ms(&scan, 100).unwrap(), 32.820_5, epsilon = 1e-4);
         assert_relative_eq!(gpu.ridge_batch(2).unwrap(), 153.016, epsilon = 1e-3);
@@ -198,30 +175,18 @@ mod tests {
     #[test]
     fn this_machine_has_limits() {
         let here = Roofline::measure();
-        assert!(
-            here.bytes_per_second > 1e6 && here.flops >= here.bytes_per_second / 2.0,
-            "{here:?}"
-        );
+        assert!(here.bytes_per_second > 1e6 && here.flops >= here.bytes_per_second / 2.0, "{here:?}");
     }
 
     #[test]
     fn published_makespans() {
-        for (items, overlapped, one_by_one) in [
-            (1, 12.0, 12.0),
-            (2, 16.0, 24.0),
-            (10, 48.0, 120.0),
-            (100, 408.0, 1_200.0),
-        ] {
+        for (items, overlapped, one_by_one) in
+            [(1, 12.0, 12.0), (2, 16.0, 24.0), (10, 48.0, 120.0), (100, 408.0, 1_200.0)]
+        {
             assert_eq!(makespan(&[4.0; 3], items).unwrap(), overlapped);
             assert_eq!(serial(&[4.0; 3], items).unwrap(), one_by_one);
         }
-        assert_eq!(
-            (
-                makespan(&[2.0, 5.0, 1.0], 10).unwrap(),
-                serial(&[2.0, 5.0, 1.0], 10).unwrap()
-            ),
-            (53.0, 80.0)
-        );
+        assert_eq!((makespan(&[2.0, 5.0, 1.0], 10).unwrap(), serial(&[2.0, 5.0, 1.0], 10).unwrap()), (53.0, 80.0));
         assert_eq!(makespan(&[3.0], 0).unwrap(), 0.0);
         assert!(makespan(&[], 3).is_err());
         assert!(makespan(&[1.0, f64::NAN], 3).is_err());

@@ -114,11 +114,7 @@ impl StorageCostModel {
 pub fn hnsw_link_bytes(m: u32, id_bytes: u32) -> Result<f64, PlanError> {
     let m = f64::from(m);
     if m < 2.0 {
-        return Err(PlanError::OutOfRange {
-            name: "m",
-            value: m,
-            expected: "at least 2",
-        });
+        return Err(PlanError::OutOfRange { name: "m", value: m, expected: "at least 2" });
     }
     let id = f64::from(id_bytes);
     Ok(2.0 * m * id + m * id / (m - 1.0))
@@ -152,11 +148,7 @@ impl EntityGroup {
 
 /// A guess at what there is to embed in the world: 200.5 trillion rows.
 pub fn entity_inventory() -> [EntityGroup; 5] {
-    let group = |name, entities, rows_each| EntityGroup {
-        name,
-        entities,
-        rows_each,
-    };
+    let group = |name, entities, rows_each| EntityGroup { name, entities, rows_each };
     [
         group("people", 8_000_000_000, 10_000),
         group("businesses", 500_000_000, 1_000),
@@ -227,11 +219,7 @@ impl ScanCost {
 /// integers. 0 for no rows or a single one.
 pub fn tree_levels(rows: u64, fanout: u64) -> Result<u32, PlanError> {
     if fanout < 2 {
-        return Err(PlanError::OutOfRange {
-            name: "fanout",
-            value: fanout as f64,
-            expected: "at least 2",
-        });
+        return Err(PlanError::OutOfRange { name: "fanout", value: fanout as f64, expected: "at least 2" });
     }
     let (mut levels, mut reach) = (0, 1u128);
     while reach < u128::from(rows) {
@@ -259,13 +247,7 @@ pub struct ServingMemory {
 impl Default for ServingMemory {
     /// 256 trillion vectors of 768 values, half as much again for the index, machines of 1 TiB at $8.064 an hour.
     fn default() -> Self {
-        Self {
-            rows: 256_000_000_000_000,
-            dim: 768,
-            index_factor: 1.5,
-            ram_tib: 1.0,
-            usd_hour: 8.064,
-        }
+        Self { rows: 256_000_000_000_000, dim: 768, index_factor: 1.5, ram_tib: 1.0, usd_hour: 8.064 }
     }
 }
 
@@ -346,21 +328,10 @@ mod tests {
 
     #[test]
     fn one_scan_of_256_trillion_rows() {
-        let scan = ScanCost {
-            rows: 256_000_000_000_000,
-            dim: 768,
-            ops_per_second: 1e9,
-        };
+        let scan = ScanCost { rows: 256_000_000_000_000, dim: 768, ops_per_second: 1e9 };
         assert_eq!(scan.operations(), 196_608_000_000_000_000);
         assert_relative_eq!(scan.years().unwrap(), 6.234_399, epsilon = 1e-6);
-        assert!(
-            ScanCost {
-                ops_per_second: 0.0,
-                ..scan
-            }
-            .seconds()
-            .is_err()
-        );
+        assert!(ScanCost { ops_per_second: 0.0, ..scan }.seconds().is_err());
     }
 
     #[test]
@@ -391,17 +362,8 @@ mod tests {
         assert_relative_eq!(grown.seconds / build.seconds, 2.401_373, epsilon = 1e-5);
         assert!(BuildTime::linear(1, 100.0, 0).is_err());
         assert!(BuildTime::n_log_n(100, 1.0, 1, 1).is_err());
-        let no_ram = ServingMemory {
-            ram_tib: 0.0,
-            ..ServingMemory::default()
-        };
-        assert!(
-            no_ram
-                .evaluate()
-                .unwrap_err()
-                .to_string()
-                .contains("memory of a machine is 0")
-        );
+        let no_ram = ServingMemory { ram_tib: 0.0, ..ServingMemory::default() };
+        assert!(no_ram.evaluate().unwrap_err().to_string().contains("memory of a machine is 0"));
     }
 
     #[test]
@@ -422,11 +384,7 @@ mod tests {
         let total: u128 = entity_inventory().iter().map(EntityGroup::rows).sum();
         assert_eq!(total, 200_500_000_000_000);
         assert_relative_eq!(hnsw_link_bytes(48, 4).unwrap(), 388.085_106, epsilon = 1e-6);
-        assert_relative_eq!(
-            hnsw_levels(256_000_000_000_000, 16).unwrap(),
-            11.965_784,
-            epsilon = 1e-6
-        );
+        assert_relative_eq!(hnsw_levels(256_000_000_000_000, 16).unwrap(), 11.965_784, epsilon = 1e-6);
         let budget = shard_budget(256_000_000_000_000, 3_072, 1_000, 10).unwrap();
         assert_eq!((budget.rows_per_shard, budget.recall_ceiling), (256e9, 0.01));
         assert_relative_eq!(budget.bytes_per_shard, 786.432e12, max_relative = 1e-12);
@@ -434,10 +392,7 @@ mod tests {
 
     #[test]
     fn bad_input_is_refused() {
-        let model = StorageCostModel {
-            compression: 0.0,
-            ..StorageCostModel::default()
-        };
+        let model = StorageCostModel { compression: 0.0, ..StorageCostModel::default() };
         assert!(model.evaluate().unwrap_err().to_string().contains("compression is 0"));
         assert!(StorageCostModel::default().compression_for(f64::NAN).is_err());
         assert!(hnsw_link_bytes(1, 4).is_err());

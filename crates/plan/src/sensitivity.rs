@@ -41,11 +41,7 @@ pub fn one_at_a_time(
         .iter()
         .enumerate()
         .map(|(i, &(assumption, _))| {
-            Ok(Swing {
-                assumption,
-                low: with(i, 1.0 - change)?,
-                high: with(i, 1.0 + change)?,
-            })
+            Ok(Swing { assumption, low: with(i, 1.0 - change)?, high: with(i, 1.0 + change)? })
         })
         .collect::<Result<Vec<_>, PlanError>>()?;
     swings.sort_by(|a, b| b.span().total_cmp(&a.span()));

@@ -93,10 +93,7 @@ mod tests {
     #[test]
     fn numbers_of_the_largest_collection() {
         let shards = ShardCalculator::default().evaluate().unwrap();
-        assert_eq!(
-            (shards.least, shards.power_of_two, shards.vectors_per_shard),
-            (1_000_000, 1_048_576, 244_140_625)
-        );
+        assert_eq!((shards.least, shards.power_of_two, shards.vectors_per_shard), (1_000_000, 1_048_576, 244_140_625));
         assert!((shards.gib_per_shard - 1_047.737_896).abs() < 1e-6);
         assert_eq!(shards.gib_in_all, 3_295_898_437.5);
         assert!((shards.gib_in_all / 1024.0 - 3_218_650.817_871).abs() < 1e-6);
@@ -105,21 +102,14 @@ mod tests {
 
     #[test]
     fn counts_are_exact_where_a_logarithm_is_not() {
-        let with = |total, target_per_shard| ShardCalculator {
-            total,
-            target_per_shard,
-            ..ShardCalculator::default()
-        };
+        let with = |total, target_per_shard| ShardCalculator { total, target_per_shard, ..ShardCalculator::default() };
         assert_eq!(with((1 << 49) + 1, 1).evaluate().unwrap().power_of_two, 1 << 50);
         assert_eq!(with(1 << 49, 1).evaluate().unwrap().power_of_two, 1 << 49);
         assert_eq!(with(7, 100).evaluate().unwrap().vectors_per_shard, 7);
         assert!(
             with(0, 1).evaluate().is_err() && with(1, 0).evaluate().is_err() && with(u64::MAX, 1).evaluate().is_err()
         );
-        let no_overhead = ShardCalculator {
-            index_overhead: 0.0,
-            ..ShardCalculator::default()
-        };
+        let no_overhead = ShardCalculator { index_overhead: 0.0, ..ShardCalculator::default() };
         assert!(no_overhead.evaluate().is_err());
     }
 }

@@ -77,10 +77,7 @@ impl TryFrom<String> for Number {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.split_once('.')
             .and_then(|(chapter, position)| {
-                Some(Self {
-                    chapter: chapter.parse().ok()?,
-                    position: position.parse().ok()?,
-                })
+                Some(Self { chapter: chapter.parse().ok()?, position: position.parse().ok()? })
             })
             .ok_or_else(|| format!("\"{text}\" is no listing number such as \"1.2\""))
     }
@@ -120,20 +117,10 @@ impl Chapter {
 
     /// Reads the text of the `listings.toml` of the chapter in `dir`.
     pub fn parse(dir: &Path, text: &str) -> Result<Self, ReportError> {
-        let error = |reason: String| ReportError::Catalogue {
-            path: dir.join("listings.toml"),
-            reason,
-        };
-        let name = dir
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let error = |reason: String| ReportError::Catalogue { path: dir.join("listings.toml"), reason };
+        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let file: File = toml::from_str(text).map_err(|source| error(source.to_string()))?;
-        let chapter = name
-            .trim_start_matches("ch")
-            .split('_')
-            .next()
-            .and_then(|digits| digits.parse::<u32>().ok());
+        let chapter = name.trim_start_matches("ch").split('_').next().and_then(|digits| digits.parse::<u32>().ok());
         let (mut names, mut last) = (BTreeSet::new(), None);
         for entry in &file.listing {
             let Entry { number, name, .. } = entry;
@@ -147,31 +134,18 @@ impl Chapter {
             if !names.insert(name.as_str()) {
                 return Err(error(format!("the name `{name}` occurs twice")));
             }
-            if let Some(encoder) = entry
-                .encoders
-                .iter()
-                .find(|encoder| !["static", "minilm"].contains(&encoder.as_str()))
+            if let Some(encoder) =
+                entry.encoders.iter().find(|encoder| !["static", "minilm"].contains(&encoder.as_str()))
             {
-                return Err(error(format!(
-                    "`{name}`: unknown encoder \"{encoder}\", known are static and minilm"
-                )));
+                return Err(error(format!("`{name}`: unknown encoder \"{encoder}\", known are static and minilm")));
             }
         }
-        Ok(Self {
-            name,
-            dir: dir.to_path_buf(),
-            entries: file.listing,
-        })
+        Ok(Self { name, dir: dir.to_path_buf(), entries: file.listing })
     }
 
     /// The book's chapter number.
     pub fn number(&self) -> u32 {
-        self.name
-            .trim_start_matches("ch")
-            .split('_')
-            .next()
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(0)
+        self.name.trim_start_matches("ch").split('_').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
     }
 
     /// The entry of the listing called `name`.
@@ -179,10 +153,7 @@ impl Chapter {
         self.entries
             .iter()
             .find(|entry| entry.name == name)
-            .ok_or_else(|| ReportError::NotInCatalogue {
-                name: name.to_string(),
-                path: self.dir.join("listings.toml"),
-            })
+            .ok_or_else(|| ReportError::NotInCatalogue { name: name.to_string(), path: self.dir.join("listings.toml") })
     }
 }
 
@@ -238,12 +209,7 @@ mod tests {
         assert_eq!((chapter.number(), chapter.entries.len()), (1, 2));
         assert_eq!(chapter.entry("b").expect("present").number.to_string(), "1.10");
         assert!(matches!(chapter.entry("c"), Err(ReportError::NotInCatalogue { .. })));
-        assert!(
-            parse("")
-                .expect("an empty chapter is one to be filled")
-                .entries
-                .is_empty()
-        );
+        assert!(parse("").expect("an empty chapter is one to be filled").entries.is_empty());
     }
 
     #[test]
@@ -259,10 +225,7 @@ mod tests {
             ("[[listing]]\nname = \"a\"".to_string(), "number"),
         ] {
             let error = parse(&text).expect_err(part).to_string();
-            assert!(
-                error.contains(part) && error.contains("listings.toml"),
-                "{part}: {error}"
-            );
+            assert!(error.contains(part) && error.contains("listings.toml"), "{part}: {error}");
         }
     }
 

@@ -41,18 +41,11 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    const ALL: [(Style, &'static str); 4] = [
-        (Style::Plain, "num"),
-        (Style::Percent, "pct"),
-        (Style::Money, "money"),
-        (Style::Scientific, "sci"),
-    ];
+    const ALL: [(Style, &'static str); 4] =
+        [(Style::Plain, "num"), (Style::Percent, "pct"), (Style::Money, "money"), (Style::Scientific, "sci")];
 
     fn key(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(style, _)| *style == self)
-            .map_or("num", |(_, key)| key)
+        Self::ALL.iter().find(|(style, _)| *style == self).map_or("num", |(_, key)| key)
     }
 }
 
@@ -67,12 +60,7 @@ pub struct Cell(pub(crate) Kind);
 pub(crate) enum Kind {
     Text(String),
     Count(i128),
-    Number {
-        value: f64,
-        style: Style,
-        decimals: usize,
-        within: f64,
-    },
+    Number { value: f64, style: Style, decimals: usize, within: f64 },
     Duration(Option<f64>),
 }
 
@@ -99,17 +87,8 @@ pub fn money(dollars: impl Number) -> Cell {
 /// large. Compared within one unit of the last digit shown.
 pub fn sci(value: impl Number, decimals: usize) -> Cell {
     let value = value.to_f64();
-    let exponent = if value == 0.0 || !value.is_finite() {
-        0.0
-    } else {
-        value.abs().log10().floor()
-    };
-    number(
-        value,
-        Style::Scientific,
-        decimals,
-        10f64.powf(exponent) * unit(decimals),
-    )
+    let exponent = if value == 0.0 || !value.is_finite() { 0.0 } else { value.abs().log10().floor() };
+    number(value, Style::Scientific, decimals, 10f64.powf(exponent) * unit(decimals))
 }
 
 /// A measured time. It is shown, and never compared.
@@ -122,12 +101,7 @@ fn unit(decimals: usize) -> f64 {
 }
 
 fn number(value: f64, style: Style, decimals: usize, within: f64) -> Cell {
-    Cell(Kind::Number {
-        value,
-        style,
-        decimals,
-        within,
-    })
+    Cell(Kind::Number { value, style, decimals, within })
 }
 
 impl Cell {
@@ -136,9 +110,7 @@ impl Cell {
     #[must_use]
     pub fn within(self, tolerance: f64) -> Self {
         match self.0 {
-            Kind::Number {
-                value, style, decimals, ..
-            } => number(value, style, decimals, tolerance),
+            Kind::Number { value, style, decimals, .. } => number(value, style, decimals, tolerance),
             Kind::Count(count) => number(count as f64, Style::Plain, 0, tolerance),
             kind => Self(kind),
         }
@@ -150,17 +122,11 @@ impl Cell {
             Kind::Text(text) => text.clone(),
             Kind::Count(count) => group_digits(&count.to_string()),
             Kind::Number { value, .. } if !value.is_finite() => value.to_string(),
-            Kind::Number {
-                value, style, decimals, ..
-            } => match style {
+            Kind::Number { value, style, decimals, .. } => match style {
                 Style::Plain => fixed(*value, *decimals),
                 Style::Percent => format!("{}%", fixed(value * 100.0, *decimals)),
                 Style::Money => {
-                    let sign = if fixed(*value, *decimals).starts_with('-') {
-                        "-"
-                    } else {
-                        ""
-                    };
+                    let sign = if fixed(*value, *decimals).starts_with('-') { "-" } else { "" };
                     format!("{sign}${}", group_always(&format!("{:.decimals$}", value.abs())))
                 }
                 Style::Scientific => format!("{value:.decimals$e}"),
@@ -187,9 +153,7 @@ impl Cell {
                     let count = *count as f64;
                     json!({ "num": float_json(count), "within": count.abs() * 1e-12 })
                 }),
-            Kind::Number {
-                value, style, within, ..
-            } => {
+            Kind::Number { value, style, within, .. } => {
                 let value = if compact { rounded(*value, *within) } else { *value };
                 let mut object = Map::new();
                 object.insert(style.key().to_string(), float_json(value));
@@ -205,10 +169,7 @@ impl Cell {
         match value {
             Value::String(text) => Some(Self(Kind::Text(text.clone()))),
             Value::Number(count) => {
-                let count = count
-                    .as_i64()
-                    .map(i128::from)
-                    .or_else(|| count.as_u64().map(i128::from))?;
+                let count = count.as_i64().map(i128::from).or_else(|| count.as_u64().map(i128::from))?;
                 Some(Self(Kind::Count(count)))
             }
             Value::Object(object) => {
@@ -216,9 +177,8 @@ impl Cell {
                     return Some(Self(Kind::Duration(seconds.as_f64())));
                 }
                 let within = object.get("within")?.as_f64()?;
-                let (style, value) = Style::ALL
-                    .iter()
-                    .find_map(|(style, key)| object.get(*key).map(|value| (*style, value)))?;
+                let (style, value) =
+                    Style::ALL.iter().find_map(|(style, key)| object.get(*key).map(|value| (*style, value)))?;
                 Some(number(float_from_json(value)?, style, 6, within))
             }
             _ => None,
@@ -230,17 +190,8 @@ impl Cell {
         match (&self.0, &actual.0) {
             (Kind::Duration(_), Kind::Duration(_)) => None,
             (
-                Kind::Number {
-                    value: expected,
-                    style,
-                    within,
-                    ..
-                },
-                Kind::Number {
-                    value: found,
-                    style: found_style,
-                    ..
-                },
+                Kind::Number { value: expected, style, within, .. },
+                Kind::Number { value: found, style: found_style, .. },
             ) if style == found_style => close(*expected, *found, *within)
                 .then_some(())
                 .is_none()
@@ -268,17 +219,11 @@ pub(crate) fn rounded(value: f64, within: f64) -> f64 {
 
 /// JSON has no NaN and no infinities: these go as text.
 pub(crate) fn float_json(value: f64) -> Value {
-    if value.is_finite() {
-        json!(value)
-    } else {
-        json!(value.to_string())
-    }
+    if value.is_finite() { json!(value) } else { json!(value.to_string()) }
 }
 
 pub(crate) fn float_from_json(value: &Value) -> Option<f64> {
-    value
-        .as_f64()
-        .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+    value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }
 
 /// A time with three significant digits and the unit that suits it.
@@ -307,11 +252,7 @@ fn fixed(value: f64, decimals: usize) -> String {
 /// Groups the digits of the whole part by three from five digits up, so that years and small counts stay plain.
 pub(crate) fn group_digits(text: &str) -> String {
     let whole = text.trim_start_matches('-').split('.').next().unwrap_or_default();
-    if whole.len() < 5 {
-        text.to_string()
-    } else {
-        group_always(text)
-    }
+    if whole.len() < 5 { text.to_string() } else { group_always(text) }
 }
 
 fn group_always(text: &str) -> String {
@@ -412,14 +353,8 @@ mod tests {
             let committed = Cell::from_json(&cell.to_json(true)).expect("read back");
             assert_eq!(committed.difference(&cell), None, "{cell:?}");
         }
-        assert_eq!(
-            num(0.123_456, 3).to_json(true).to_string(),
-            r#"{"num":0.12346,"within":0.001}"#
-        );
-        assert_eq!(
-            duration(Duration::from_secs(1)).to_json(true).to_string(),
-            r#"{"seconds":null}"#
-        );
+        assert_eq!(num(0.123_456, 3).to_json(true).to_string(), r#"{"num":0.12346,"within":0.001}"#);
+        assert_eq!(duration(Duration::from_secs(1)).to_json(true).to_string(), r#"{"seconds":null}"#);
         assert!(Cell::from_json(&json!({ "num": 1.0 })).is_none());
     }
 
@@ -432,18 +367,9 @@ mod tests {
         assert!(num(0.5, 3).difference(&num(f64::NAN, 3)).is_some());
         assert!(num(0.5, 1).difference(&pct(0.5, 1)).is_some());
         assert!(Cell::from(3).difference(&Cell::from(4)).is_some());
-        assert!(
-            Cell::from(3)
-                .within(1.0)
-                .difference(&Cell::from(4).within(1.0))
-                .is_none()
-        );
+        assert!(Cell::from(3).within(1.0).difference(&Cell::from(4).within(1.0)).is_none());
         assert!(Cell::from("a").difference(&Cell::from("b")).is_some());
-        assert!(
-            duration(Duration::from_secs(1))
-                .difference(&duration(Duration::from_secs(9)))
-                .is_none()
-        );
+        assert!(duration(Duration::from_secs(1)).difference(&duration(Duration::from_secs(9))).is_none());
         assert!(Cell::from("1").difference(&Cell::from(1)).is_some());
     }
 }

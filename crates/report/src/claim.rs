@@ -101,12 +101,7 @@ impl<'a> Claim<'a> {
         self.record.held = total > 0 && failed == 0;
         let first = first.map_or(String::new(), |i| format!(" (the first at position {i})"));
         self.record.value = ClaimValue::Text(format!("{failed} of {total} fail{first}"));
-        self.record.bound = if total == 0 {
-            "none fail, and there is at least one"
-        } else {
-            "none fail"
-        }
-        .to_string();
+        self.record.bound = if total == 0 { "none fail, and there is at least one" } else { "none fail" }.to_string();
     }
 
     /// The result is an error whose message contains `part`.
@@ -121,9 +116,7 @@ impl<'a> Claim<'a> {
         self.record.held = held && value.is_finite() && bound.is_finite();
         self.record.value = ClaimValue::Number {
             value,
-            within: self
-                .within
-                .unwrap_or_else(|| two_digits(DRIFT * value.abs().max(bound.abs()))),
+            within: self.within.unwrap_or_else(|| two_digits(DRIFT * value.abs().max(bound.abs()))),
         };
         self.record.bound = text;
     }
@@ -151,22 +144,14 @@ pub(crate) fn shown(value: f64, within: f64) -> String {
 }
 
 fn without_trailing_zeros(text: &str) -> &str {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// At most 72 characters of a text, so that a claim stays one line.
 fn brief(text: &str) -> String {
     const LIMIT: usize = 72;
     let line = text.replace('\n', " ");
-    if line.chars().count() <= LIMIT {
-        line
-    } else {
-        line.chars().take(LIMIT - 3).chain("...".chars()).collect()
-    }
+    if line.chars().count() <= LIMIT { line } else { line.chars().take(LIMIT - 3).chain("...".chars()).collect() }
 }
 
 #[cfg(test)]
@@ -222,10 +207,7 @@ mod tests {
     #[test]
     fn the_text_says_what_was_measured_and_what_was_wanted() {
         let claim = outcome(|c| c.at_least(0.123_456_78, 0.5));
-        assert_eq!(
-            (claim.value.to_string().as_str(), claim.bound.as_str()),
-            ("0.123457", ">= 0.5")
-        );
+        assert_eq!((claim.value.to_string().as_str(), claim.bound.as_str()), ("0.123457", ">= 0.5"));
         let claim = outcome(|c| c.all(0..500, |n| n < 100));
         assert_eq!(claim.value.to_string(), "400 of 500 fail (the first at position 100)");
         let claim = outcome(|c| c.fails(Ok::<_, String>(()), "refused"));
@@ -235,12 +217,7 @@ mod tests {
         );
         let claim = outcome(|c| c.equals(vec![1; 200], vec![1; 200]));
         assert!(claim.held && claim.value.to_string().ends_with("..."));
-        assert_eq!(
-            outcome(|c| c.close(786_432_000_000_000_000_u64, 7.864_32e17, 0))
-                .value
-                .to_string(),
-            "7.86432e17"
-        );
+        assert_eq!(outcome(|c| c.close(786_432_000_000_000_000_u64, 7.864_32e17, 0)).value.to_string(), "7.86432e17");
     }
 
     #[test]

@@ -136,13 +136,7 @@ impl Listing {
     /// at fault.
     pub fn start(name: &'static str, chapter_dir: &str, catalogue: &str) -> Self {
         let arguments: Vec<_> = std::env::args_os().collect();
-        match Self::open(
-            name,
-            Path::new(chapter_dir),
-            catalogue,
-            arguments,
-            Box::new(io::stdout()),
-        ) {
+        match Self::open(name, Path::new(chapter_dir), catalogue, arguments, Box::new(io::stdout())) {
             Ok(listing) => listing,
             Err(Refusal::Usage(error)) => error.exit(),
             Err(Refusal::Catalogue(error)) => {
@@ -161,9 +155,7 @@ impl Listing {
     ) -> Result<Self, Refusal> {
         let chapter = Chapter::parse(dir, catalogue).map_err(Refusal::Catalogue)?;
         let entry = chapter.entry(name).map_err(Refusal::Catalogue)?.clone();
-        let command = Flags::command()
-            .name(name)
-            .about(format!("Listing {}: {}", entry.number, entry.title));
+        let command = Flags::command().name(name).about(format!("Listing {}: {}", entry.number, entry.title));
         let flags = command
             .try_get_matches_from(arguments)
             .and_then(|matches| Flags::from_arg_matches(&matches))
@@ -177,19 +169,9 @@ impl Listing {
             machine: Some(Machine::here()),
             ..Record::default()
         };
-        let mut listing = Self {
-            entry,
-            dir: dir.to_path_buf(),
-            flags,
-            asked: Asked::default(),
-            record,
-            stdout,
-        };
+        let mut listing = Self { entry, dir: dir.to_path_buf(), flags, asked: Asked::default(), record, stdout };
         let heading = format!("Listing {}: {}", listing.entry.number, listing.entry.title);
-        listing.print(&format!(
-            "{heading}\n{}\n\n",
-            "=".repeat(heading.chars().count().min(WIDTH.into()))
-        ));
+        listing.print(&format!("{heading}\n{}\n\n", "=".repeat(heading.chars().count().min(WIDTH.into()))));
         Ok(listing)
     }
 
@@ -235,11 +217,7 @@ impl Listing {
 
     /// The folder for charts and other files of this run, created when missing.
     pub fn out_dir(&self) -> Result<PathBuf, ReportError> {
-        let dir = self
-            .flags
-            .out
-            .clone()
-            .unwrap_or_else(|| target_dir().join("figures").join(&self.entry.name));
+        let dir = self.flags.out.clone().unwrap_or_else(|| target_dir().join("figures").join(&self.entry.name));
         std::fs::create_dir_all(&dir).map_err(ReportError::file(&dir))?;
         Ok(dir)
     }
@@ -253,10 +231,7 @@ impl Listing {
     /// Prints a heading.
     pub fn section(&mut self, title: impl AsRef<str>) {
         let title = title.as_ref();
-        self.print(&format!(
-            "{title}\n{}\n\n",
-            "-".repeat(title.chars().count().min(WIDTH.into()))
-        ));
+        self.print(&format!("{title}\n{}\n\n", "-".repeat(title.chars().count().min(WIDTH.into()))));
     }
 
     /// Shows a table under its title.
@@ -266,10 +241,7 @@ impl Listing {
             self.record.problems.push(format!("table \"{title}\" {problem}"));
         }
         self.print(&format!("{title}\n{}\n", table.render(WIDTH)));
-        self.record.tables.push(TableRecord {
-            title,
-            table: table.clone(),
-        });
+        self.record.tables.push(TableRecord { title, table: table.clone() });
     }
 
     /// Draws a chart into [`Listing::out_dir`] and prints where it is; `file` ends in `.svg` or `.png`.
@@ -380,11 +352,7 @@ impl Listing {
 
     fn note_unused_flags(&self) {
         let unused = [
-            (
-                self.flags.seed.is_some() && !self.asked.seed.get(),
-                "--seed",
-                "nothing in it is random",
-            ),
+            (self.flags.seed.is_some() && !self.asked.seed.get(), "--seed", "nothing in it is random"),
             (self.flags.full && !self.asked.size.get(), "--full", "it has one size"),
             (
                 self.flags.device != DeviceChoice::Cpu && !self.asked.device.get(),
@@ -418,10 +386,7 @@ impl Listing {
 
 impl std::fmt::Debug for Listing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listing")
-            .field("flags", &self.flags)
-            .field("record", &self.record)
-            .finish_non_exhaustive()
+        f.debug_struct("Listing").field("flags", &self.flags).field("record", &self.record).finish_non_exhaustive()
     }
 }
 
@@ -477,10 +442,7 @@ fn flush_line(out: &mut String, line: &mut String) {
 
 /// Wraps one paragraph with a first-line prefix, its further lines indented by `indent`.
 fn hang(text: &str, width: usize, indent: usize, prefix: &str) -> String {
-    let mark_end = text
-        .char_indices()
-        .nth(indent - prefix.len())
-        .map_or(text.len(), |(at, _)| at);
+    let mark_end = text.char_indices().nth(indent - prefix.len()).map_or(text.len(), |(at, _)| at);
     let (mark, rest) = text.split_at(mark_end);
     let body = wrap(rest, width - indent);
     let mut out = String::new();
@@ -527,15 +489,9 @@ mod tests {
 
     fn open(dir: &Path, arguments: &[&str]) -> (Result<Listing, Refusal>, Screen) {
         let screen = Screen::default();
-        let arguments = std::iter::once(&"keyword_search")
-            .chain(arguments)
-            .map(Into::into)
-            .collect();
+        let arguments = std::iter::once(&"keyword_search").chain(arguments).map(Into::into).collect();
         let dir = dir.join("ch01_foundations");
-        (
-            Listing::open("keyword_search", &dir, CATALOGUE, arguments, Box::new(screen.clone())),
-            screen,
-        )
+        (Listing::open("keyword_search", &dir, CATALOGUE, arguments, Box::new(screen.clone())), screen)
     }
 
     fn page(arguments: &[&str]) -> (Listing, Screen) {
@@ -546,14 +502,8 @@ mod tests {
     #[test]
     fn flags_reach_the_listing() {
         let (plain, _) = page(&[]);
-        assert_eq!(
-            (plain.seed(), plain.seed_or(7), plain.full(), plain.size(1, 2)),
-            (42, 7, false, 1)
-        );
-        assert_eq!(
-            (plain.encoder(), plain.device()),
-            (EncoderChoice::Static, DeviceChoice::Cpu)
-        );
+        assert_eq!((plain.seed(), plain.seed_or(7), plain.full(), plain.size(1, 2)), (42, 7, false, 1));
+        assert_eq!((plain.encoder(), plain.device()), (EncoderChoice::Static, DeviceChoice::Cpu));
         assert_eq!(plain.backend(), BackendChoice::Own);
         let flags = "--seed 9 --full --encoder minilm --device cuda --backend milvus";
         let (set, _) = page(&flags.split(' ').collect::<Vec<_>>());
@@ -571,17 +521,11 @@ mod tests {
             &["--bless", "--seed", "1"],
             &["--bless", "--backend", "milvus"],
         ] {
-            assert!(
-                matches!(open(Path::new("."), arguments).0, Err(Refusal::Usage(_))),
-                "{arguments:?}"
-            );
+            assert!(matches!(open(Path::new("."), arguments).0, Err(Refusal::Usage(_))), "{arguments:?}");
         }
         let screen = Box::new(Screen::default());
         let unknown = Listing::open("other", Path::new("ch01_x"), CATALOGUE, vec!["other".into()], screen);
-        assert!(matches!(
-            unknown,
-            Err(Refusal::Catalogue(ReportError::NotInCatalogue { .. }))
-        ));
+        assert!(matches!(unknown, Err(Refusal::Catalogue(ReportError::NotInCatalogue { .. }))));
     }
 
     #[test]
@@ -647,10 +591,7 @@ mod tests {
         let text = screen.text();
         assert_eq!(text.lines().count(), 1);
         let record = Record::from_json(&text, "stdout").expect("valid");
-        assert_eq!(
-            (record.number.as_str(), record.seed, record.claims.len()),
-            ("1.2", Some(3), 1)
-        );
+        assert_eq!((record.number.as_str(), record.seed, record.claims.len()), ("1.2", Some(3), 1));
     }
 
     #[test]
@@ -661,10 +602,7 @@ mod tests {
         let mut page = listing.expect("opens");
         page.claim("wrong").equals(1, 2);
         assert!(page.finish().is_err() && !expected.exists());
-        for (encoder, file) in [
-            ("static", "keyword_search.json"),
-            ("minilm", "keyword_search.minilm.json"),
-        ] {
+        for (encoder, file) in [("static", "keyword_search.json"), ("minilm", "keyword_search.minilm.json")] {
             let (listing, _) = open(home.path(), &["--bless", "--encoder", encoder]);
             let mut page = listing.expect("opens");
             page.claim("right").equals(1, 1);
@@ -683,10 +621,7 @@ mod tests {
         let path = page.chart("recall.svg", &chart).expect("drawn");
         assert!(path.starts_with(home.path()) && path.is_file() && screen.text().contains("recall.svg"));
         for file in ["../recall.svg", "a/b.svg", "recall.gif", "recall"] {
-            assert!(
-                matches!(page.chart(file, &chart), Err(ReportError::ChartFile { .. })),
-                "{file}"
-            );
+            assert!(matches!(page.chart(file, &chart), Err(ReportError::ChartFile { .. })), "{file}");
         }
     }
 }

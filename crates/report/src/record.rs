@@ -190,14 +190,9 @@ impl Record {
 
     /// Reads what [`Record::to_json`] or [`Record::to_expected`] wrote; `what` names the source in errors.
     pub fn from_json(text: &str, what: &str) -> Result<Self, ReportError> {
-        let error = |reason: String| ReportError::Record {
-            what: what.to_string(),
-            reason,
-        };
+        let error = |reason: String| ReportError::Record { what: what.to_string(), reason };
         let value: Value = serde_json::from_str(text).map_err(|source| error(source.to_string()))?;
-        let root = value
-            .as_object()
-            .ok_or_else(|| error("not a JSON object".to_string()))?;
+        let root = value.as_object().ok_or_else(|| error("not a JSON object".to_string()))?;
         Self::from_object(root).ok_or_else(|| error("not the output of a listing".to_string()))
     }
 
@@ -221,12 +216,7 @@ impl Record {
             record.tables.push(TableRecord { title, table: cells });
         }
         record.charts = strings(root.get("charts")?)?;
-        record.claims = root
-            .get("claims")?
-            .as_array()?
-            .iter()
-            .map(ClaimRecord::from_json)
-            .collect::<Option<_>>()?;
+        record.claims = root.get("claims")?.as_array()?.iter().map(ClaimRecord::from_json).collect::<Option<_>>()?;
         if let Some(skipped) = root.get("skipped") {
             for part in skipped.as_array()? {
                 let field = |key: &str| part.get(key)?.as_str().map(str::to_string);
@@ -235,10 +225,7 @@ impl Record {
         }
         if let Some(timings) = root.get("timings") {
             for timing in timings.as_array()? {
-                record.timings.push((
-                    timing.get("label")?.as_str()?.to_string(),
-                    timing.get("seconds")?.as_f64()?,
-                ));
+                record.timings.push((timing.get("label")?.as_str()?.to_string(), timing.get("seconds")?.as_f64()?));
             }
         }
         if let Some(problems) = root.get("problems") {
@@ -271,13 +258,7 @@ impl Record {
         if self.charts != actual.charts {
             differ(format!("charts: expected {:?}, got {:?}", self.charts, actual.charts));
         }
-        let titles = |record: &Record| {
-            record
-                .tables
-                .iter()
-                .map(|table| table.title.clone())
-                .collect::<Vec<_>>()
-        };
+        let titles = |record: &Record| record.tables.iter().map(|table| table.title.clone()).collect::<Vec<_>>();
         if titles(self) != titles(actual) {
             differ(format!("tables: expected {:?}, got {:?}", titles(self), titles(actual)));
         }
@@ -285,24 +266,14 @@ impl Record {
             let title = &expected.title;
             let (expected, got) = (&expected.table, &got.table);
             if expected.columns != got.columns {
-                differ(format!(
-                    "table \"{title}\": expected columns {:?}, got {:?}",
-                    expected.columns, got.columns
-                ));
+                differ(format!("table \"{title}\": expected columns {:?}, got {:?}", expected.columns, got.columns));
             } else if expected.rows.len() != got.rows.len() {
-                differ(format!(
-                    "table \"{title}\": expected {} rows, got {}",
-                    expected.rows.len(),
-                    got.rows.len()
-                ));
+                differ(format!("table \"{title}\": expected {} rows, got {}", expected.rows.len(), got.rows.len()));
             } else {
                 for (i, (expected_row, got_row)) in expected.rows.iter().zip(&got.rows).enumerate() {
                     if expected_row.len() != got_row.len() {
                         let (wanted, cells) = (expected_row.len(), got_row.len());
-                        differ(format!(
-                            "table \"{title}\", row {}: expected {wanted} cells, got {cells}",
-                            i + 1
-                        ));
+                        differ(format!("table \"{title}\", row {}: expected {wanted} cells, got {cells}", i + 1));
                     }
                     for ((wanted, cell), column) in expected_row.iter().zip(got_row).zip(&expected.columns) {
                         if let Some(reason) = wanted.difference(cell) {
@@ -312,31 +283,18 @@ impl Record {
                 }
             }
         }
-        let sentences = |record: &Record| {
-            record
-                .claims
-                .iter()
-                .map(|claim| claim.sentence.clone())
-                .collect::<Vec<_>>()
-        };
+        let sentences = |record: &Record| record.claims.iter().map(|claim| claim.sentence.clone()).collect::<Vec<_>>();
         if sentences(self) == sentences(actual) {
             for (expected, got) in self.claims.iter().zip(&actual.claims) {
                 if expected.held != got.held {
-                    differ(format!(
-                        "claim \"{}\": expected held {}, got {}",
-                        got.sentence, expected.held, got.held
-                    ));
+                    differ(format!("claim \"{}\": expected held {}, got {}", got.sentence, expected.held, got.held));
                 }
                 if let Some(reason) = expected.value.difference(&got.value) {
                     differ(format!("claim \"{}\": {reason}", got.sentence));
                 }
             }
         } else {
-            differ(format!(
-                "claims: expected {:#?}, got {:#?}",
-                sentences(self),
-                sentences(actual)
-            ));
+            differ(format!("claims: expected {:#?}, got {:#?}", sentences(self), sentences(actual)));
         }
         found
     }
@@ -364,10 +322,9 @@ impl ClaimRecord {
     fn from_json(value: &Value) -> Option<Self> {
         let text = |key: &str| value.get(key)?.as_str().map(str::to_string);
         let measured = match value.get("value") {
-            Some(number) => ClaimValue::Number {
-                value: float_from_json(number)?,
-                within: float_from_json(value.get("within")?)?,
-            },
+            Some(number) => {
+                ClaimValue::Number { value: float_from_json(number)?, within: float_from_json(value.get("within")?)? }
+            }
             None => ClaimValue::Text(text("shown")?),
         };
         Some(Self {
@@ -392,20 +349,12 @@ impl ClaimValue {
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {
-    value
-        .as_array()?
-        .iter()
-        .map(|item| item.as_str().map(str::to_string))
-        .collect()
+    value.as_array()?.iter().map(|item| item.as_str().map(str::to_string)).collect()
 }
 
 fn lines(items: impl Iterator<Item = Value>, indent: &str, close: &str) -> String {
     let items: Vec<String> = items.map(|item| format!("{indent}{item}")).collect();
-    if items.is_empty() {
-        "[]".to_string()
-    } else {
-        format!("[\n{}\n{close}]", items.join(",\n"))
-    }
+    if items.is_empty() { "[]".to_string() } else { format!("[\n{}\n{close}]", items.join(",\n")) }
 }
 
 #[cfg(test)]
@@ -416,22 +365,9 @@ mod tests {
 
     fn record() -> Record {
         let mut table = Table::new(["query", "hits", "recall", "time"]);
-        table.row([
-            "a \"b\"".into(),
-            3.into(),
-            num(0.333_333, 3),
-            duration(Duration::from_millis(5)),
-        ]);
-        table.row([
-            "c".into(),
-            0.into(),
-            pct(f64::NAN, 1),
-            duration(Duration::from_millis(6)),
-        ]);
-        let mut claims = vec![
-            ClaimRecord::unstated("recall is a third"),
-            ClaimRecord::unstated("every id is known"),
-        ];
+        table.row(["a \"b\"".into(), 3.into(), num(0.333_333, 3), duration(Duration::from_millis(5))]);
+        table.row(["c".into(), 0.into(), pct(f64::NAN, 1), duration(Duration::from_millis(6))]);
+        let mut claims = vec![ClaimRecord::unstated("recall is a third"), ClaimRecord::unstated("every id is known")];
         Claim::new(&mut claims[0]).close(0.333_333, 1.0 / 3.0, 1e-3);
         Claim::new(&mut claims[1]).all([1, 2], |id| id > 0);
         Record {
@@ -439,10 +375,7 @@ mod tests {
             name: "keyword_search".into(),
             encoder: "static".into(),
             seed: Some(7),
-            tables: vec![TableRecord {
-                title: "Hits".into(),
-                table,
-            }],
+            tables: vec![TableRecord { title: "Hits".into(), table }],
             charts: vec!["recall.svg".into()],
             claims,
             skipped: vec![("x".into(), "y".into())],
@@ -463,11 +396,7 @@ mod tests {
         );
         let expected = Record::from_json(&record.to_expected(), "test").expect("read back");
         assert_eq!(expected.differences(&record), []);
-        assert_eq!(
-            expected.to_expected(),
-            record.to_expected(),
-            "writing what was read changes nothing"
-        );
+        assert_eq!(expected.to_expected(), record.to_expected(), "writing what was read changes nothing");
         assert!(!record.to_expected().contains("0.25"), "no timing is committed");
         assert!(record.is_good());
     }
@@ -491,10 +420,7 @@ mod tests {
             let mut actual = record();
             change(&mut actual);
             let differences = expected.differences(&actual);
-            assert!(
-                differences.iter().any(|d| d.0.contains(word)),
-                "{word}: {differences:?}"
-            );
+            assert!(differences.iter().any(|d| d.0.contains(word)), "{word}: {differences:?}");
         }
         let mut slower = record();
         slower.timings[0].1 = 9.0;
@@ -517,9 +443,7 @@ mod tests {
     #[test]
     fn damaged_files_are_named() {
         for text in ["", "[]", "{}", "{\"number\": 1}", &record().to_expected()[..200]] {
-            let error = Record::from_json(text, "expected/x.json")
-                .expect_err("damaged")
-                .to_string();
+            let error = Record::from_json(text, "expected/x.json").expect_err("damaged").to_string();
             assert!(error.contains("expected/x.json"), "{error}");
         }
     }

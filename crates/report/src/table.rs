@@ -14,10 +14,7 @@ pub struct Table {
 impl Table {
     /// An empty table with these column headings.
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            columns: columns.into_iter().map(Into::into).collect(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row. A row with more or fewer cells than there are columns is shown, and fails the listing when it finishes.
@@ -45,14 +42,7 @@ impl Table {
             .iter()
             .enumerate()
             .find(|(_, row)| row.len() != self.columns.len())
-            .map(|(i, row)| {
-                format!(
-                    "row {} has {} cells for {} columns",
-                    i + 1,
-                    row.len(),
-                    self.columns.len()
-                )
-            })
+            .map(|(i, row)| format!("row {} has {} cells for {} columns", i + 1, row.len(), self.columns.len()))
     }
 
     /// The table as text no wider than `width` characters where its words allow it.
@@ -65,25 +55,14 @@ impl Table {
             .map(|i| self.rows.iter().filter_map(|row| row.get(i)).all(Cell::is_numeric) && !self.rows.is_empty())
             .collect();
         let align = |i: usize| {
-            if numeric.get(i) == Some(&true) {
-                CellAlignment::Right
-            } else {
-                CellAlignment::Left
-            }
+            if numeric.get(i) == Some(&true) { CellAlignment::Right } else { CellAlignment::Left }
         };
         table.set_header(
-            self.columns
-                .iter()
-                .enumerate()
-                .map(|(i, name)| comfy_table::Cell::new(name).set_alignment(align(i))),
+            self.columns.iter().enumerate().map(|(i, name)| comfy_table::Cell::new(name).set_alignment(align(i))),
         );
         for row in &self.rows {
             table.add_row(row.iter().enumerate().map(|(i, cell)| {
-                let alignment = if cell.is_numeric() {
-                    CellAlignment::Right
-                } else {
-                    align(i)
-                };
+                let alignment = if cell.is_numeric() { CellAlignment::Right } else { align(i) };
                 comfy_table::Cell::new(cell.text()).set_alignment(alignment)
             }));
         }
@@ -109,15 +88,11 @@ mod tests {
     #[test]
     fn numbers_are_flush_right_and_text_flush_left() {
         let mut table = Table::new(["query", "hits", "recall@2"]);
-        table
-            .row(["laptop".into(), 1.into(), num(0.5, 3)])
-            .row(["running shoes".into(), 12.into(), num(1, 3)]);
+        table.row(["laptop".into(), 1.into(), num(0.5, 3)]).row(["running shoes".into(), 12.into(), num(1, 3)]);
         let text = table.render(96);
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            lines
-                .iter()
-                .any(|line| line.trim_start().starts_with("laptop ") && line.ends_with(" 1      0.500")),
+            lines.iter().any(|line| line.trim_start().starts_with("laptop ") && line.ends_with(" 1      0.500")),
             "{text}"
         );
         assert_eq!(table.problem(), None);

@@ -38,14 +38,8 @@ pub struct Run {
 /// Runs a built listing with `--json` and reads what it reports. Its charts go to a temporary folder. A run whose claims
 /// fail is a run; one that prints no report is an error with the end of its stderr.
 pub fn run_listing(executable: &Path, encoder: &str, arguments: &[String]) -> Result<Run, ReportError> {
-    let name = executable
-        .file_stem()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let failed = |reason: String| ReportError::Run {
-        name: name.clone(),
-        reason,
-    };
+    let name = executable.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let failed = |reason: String| ReportError::Run { name: name.clone(), reason };
     if !executable.is_file() {
         return Err(failed(format!(
             "{} is not built; run `cargo build --examples` (with --release for a release run)",
@@ -81,21 +75,14 @@ pub fn run_listing(executable: &Path, encoder: &str, arguments: &[String]) -> Re
     let text = read(&stdout).map_err(ReportError::file(&stdout))?;
     let errors = read(&stderr).map_err(ReportError::file(&stderr))?;
     match text.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => Ok(Run {
-            record: Record::from_json(line, &format!("output of {name}"))?,
-            time,
-        }),
+        Some(line) => Ok(Run { record: Record::from_json(line, &format!("output of {name}"))?, time }),
         None => Err(failed(format!("no report, {status}: {}", tail(&errors)))),
     }
 }
 
 /// Where the committed output of a listing lies.
 pub fn expected_path(chapter_dir: &Path, name: &str, encoder: &str) -> PathBuf {
-    let file = if encoder == "static" {
-        format!("{name}.json")
-    } else {
-        format!("{name}.{encoder}.json")
-    };
+    let file = if encoder == "static" { format!("{name}.json") } else { format!("{name}.{encoder}.json") };
     chapter_dir.join("expected").join(file)
 }
 
@@ -175,10 +162,7 @@ fn listing_problems(chapter: &Chapter, entry: &Entry, encoder: &str, examples: &
     };
     let mut problems: Vec<String> = run.record.problems.clone();
     for claim in run.record.claims.iter().filter(|claim| !claim.held) {
-        problems.push(format!(
-            "claim failed: {}: {}; wanted {}",
-            claim.sentence, claim.value, claim.bound
-        ));
+        problems.push(format!("claim failed: {}: {}; wanted {}", claim.sentence, claim.value, claim.bound));
     }
     if run.record.claims.len() < 2 {
         problems.push(format!("makes {} claims; two are the least", run.record.claims.len()));
@@ -188,12 +172,7 @@ fn listing_problems(chapter: &Chapter, entry: &Entry, encoder: &str, examples: &
         .map_err(ReportError::file(&path))
         .and_then(|text| Record::from_json(&text, &path.display().to_string()));
     match expected {
-        Ok(expected) => problems.extend(
-            expected
-                .differences(&run.record)
-                .into_iter()
-                .map(|difference| difference.0),
-        ),
+        Ok(expected) => problems.extend(expected.differences(&run.record).into_iter().map(|difference| difference.0)),
         Err(error) => problems.push(format!("{error} (make it with `cargo book bless {}`)", entry.name)),
     }
     problems
@@ -202,11 +181,7 @@ fn listing_problems(chapter: &Chapter, entry: &Entry, encoder: &str, examples: &
 /// The folder with the built examples, from the place of the running test (`target/<profile>/deps/<test>`).
 fn examples_dir() -> Result<PathBuf, ReportError> {
     let executable = std::env::current_exe().map_err(ReportError::file("the running test"))?;
-    Ok(executable
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("target/debug"))
-        .join("examples"))
+    Ok(executable.parent().and_then(Path::parent).unwrap_or(Path::new("target/debug")).join("examples"))
 }
 
 fn tail(text: &str) -> String {
@@ -235,10 +210,7 @@ mod tests {
         }
         std::fs::write(home.path().join("out.txt"), output.replace('\n', "")).expect("written");
         let script = home.path().join("good");
-        let text = format!(
-            "#!/bin/sh\necho trouble >&2\ncat '{}'\n",
-            home.path().join("out.txt").display()
-        );
+        let text = format!("#!/bin/sh\necho trouble >&2\ncat '{}'\n", home.path().join("out.txt").display());
         std::fs::write(&script, text).expect("written");
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("executable");
         let chapter = Chapter::load(&dir).expect("loads");
@@ -258,35 +230,22 @@ mod tests {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         };
         one(problems(GOOD, None, false), "cargo book bless good");
+        one(problems(&GOOD.replace("1.0", "1.2"), Some(GOOD), false), "expected 1 within 0.1, got 1.2");
         one(
-            problems(&GOOD.replace("1.0", "1.2"), Some(GOOD), false),
-            "expected 1 within 0.1, got 1.2",
-        );
-        one(
-            problems(
-                &GOOD.replace("\"held\":true,\"value\"", "\"held\":false,\"value\""),
-                Some(GOOD),
-                false,
-            ),
+            problems(&GOOD.replace("\"held\":true,\"value\"", "\"held\":false,\"value\""), Some(GOOD), false),
             "claim failed: a",
         );
         one(problems("", Some(GOOD), false), "trouble");
         one(problems("no JSON", Some(GOOD), false), "output of good");
         one(problems(GOOD, Some("{"), false), "good.json");
         one(problems(GOOD, Some(GOOD), true), "good.minilm.json");
-        let lone = GOOD
-            .split(",{\"claim\":\"b\"")
-            .next()
-            .map(|head| format!("{head}]}}"))
-            .expect("two claims");
+        let lone = GOOD.split(",{\"claim\":\"b\"").next().map(|head| format!("{head}]}}")).expect("two claims");
         one(problems(&lone, Some(&lone), false), "makes 1 claims");
     }
 
     #[test]
     fn a_listing_that_is_not_built_is_said_to_be_so() {
-        let error = run_listing(Path::new("/nowhere/thing"), "static", &[])
-            .expect_err("absent")
-            .to_string();
+        let error = run_listing(Path::new("/nowhere/thing"), "static", &[]).expect_err("absent").to_string();
         assert!(error.contains("not built"), "{error}");
     }
 }

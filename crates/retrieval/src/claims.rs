@@ -38,11 +38,7 @@ pub struct AttributeRule {
 impl AttributeRule {
     /// A rule from its parts.
     pub fn new<'a>(name: &str, cues: impl IntoIterator<Item = &'a str>, kind: ValueKind) -> Self {
-        Self {
-            name: name.to_owned(),
-            cues: cues.into_iter().map(str::to_lowercase).collect(),
-            kind,
-        }
+        Self { name: name.to_owned(), cues: cues.into_iter().map(str::to_lowercase).collect(), kind }
     }
 }
 
@@ -155,21 +151,10 @@ impl ClaimExtractor {
             })
             .collect();
         if let Some((name, _)) = entities.iter().find(|(_, words)| words.is_empty()) {
-            return Err(RetrievalError::argument(
-                "entity",
-                &format!("{name:?}"),
-                "a name with a word in it",
-            ));
+            return Err(RetrievalError::argument("entity", &format!("{name:?}"), "a name with a word in it"));
         }
-        if let Some(rule) = attributes
-            .iter()
-            .find(|rule| rule.cues.iter().all(|cue| cue.trim().is_empty()))
-        {
-            return Err(RetrievalError::argument(
-                "cues",
-                &format!("none for {:?}", rule.name),
-                "at least one cue",
-            ));
+        if let Some(rule) = attributes.iter().find(|rule| rule.cues.iter().all(|cue| cue.trim().is_empty())) {
+            return Err(RetrievalError::argument("cues", &format!("none for {:?}", rule.name), "at least one cue"));
         }
         Ok(Self { entities, attributes })
     }
@@ -210,9 +195,8 @@ impl ClaimExtractor {
                 continue;
             };
             // The entity named last before the value; where there is none, the first after it.
-            let Some((entity, _)) = mentions
-                .iter()
-                .min_by_key(|(_, span)| (span.start > at.start, distance(span, &at)))
+            let Some((entity, _)) =
+                mentions.iter().min_by_key(|(_, span)| (span.start > at.start, distance(span, &at)))
             else {
                 continue;
             };
@@ -223,12 +207,7 @@ impl ClaimExtractor {
             if candidates > 1 {
                 confidence *= CHOSEN;
             }
-            statements.push(Statement {
-                entity: &self.entities[*entity].0,
-                attribute: &rule.name,
-                value,
-                confidence,
-            });
+            statements.push(Statement { entity: &self.entities[*entity].0, attribute: &rule.name, value, confidence });
         }
         statements
     }
@@ -288,10 +267,7 @@ fn words(text: &str) -> Vec<Word> {
         match (inside, start) {
             (true, None) => start = Some(at),
             (false, Some(from)) => {
-                out.push(Word {
-                    text: text[from..at].to_lowercase(),
-                    span: from..at,
-                });
+                out.push(Word { text: text[from..at].to_lowercase(), span: from..at });
                 start = None;
             }
             _ => {}
@@ -361,9 +337,7 @@ fn polarity(words: &[Word]) -> Option<Polarity> {
     let mut sum = 0i32;
     for (i, word) in words.iter().enumerate() {
         let own = i32::from(PRAISE.contains(&word.text.as_str())) - i32::from(COMPLAINT.contains(&word.text.as_str()));
-        let negated = words[i.saturating_sub(2)..i]
-            .iter()
-            .any(|w| NEGATION.contains(&w.text.as_str()));
+        let negated = words[i.saturating_sub(2)..i].iter().any(|w| NEGATION.contains(&w.text.as_str()));
         sum += if negated { -own } else { own };
     }
     match sum.signum() {
@@ -383,16 +357,8 @@ mod tests {
             AttributeRule::new("memory", ["memory", "ram"], ValueKind::Quantity(Unit::Gigabyte)),
             AttributeRule::new("warranty", ["warranty", "guarantee*"], ValueKind::Quantity(Unit::Month)),
             AttributeRule::new("release", ["released", "on sale"], ValueKind::Date),
-            AttributeRule::new(
-                "protocols",
-                ["support*"],
-                ValueKind::Set(vec!["Wi-Fi".into(), "NFC".into()]),
-            ),
-            AttributeRule::new(
-                "colour",
-                ["colour", "comes in"],
-                ValueKind::Text(vec!["in".into(), "is".into()]),
-            ),
+            AttributeRule::new("protocols", ["support*"], ValueKind::Set(vec!["Wi-Fi".into(), "NFC".into()])),
+            AttributeRule::new("colour", ["colour", "comes in"], ValueKind::Text(vec!["in".into(), "is".into()])),
             AttributeRule::new("setup", ["setup", "setting up"], ValueKind::Opinion),
         ];
         ClaimExtractor::new(["Ember Drone", "Ember Drone Pro", "Amber Router"], rules).unwrap()
@@ -401,16 +367,7 @@ mod tests {
     fn read(sentence: &str) -> Vec<(String, String, String, f64)> {
         let extractor = extractor();
         let statements = extractor.read(sentence).into_iter();
-        statements
-            .map(|s| {
-                (
-                    s.entity.to_owned(),
-                    s.attribute.to_owned(),
-                    s.value.to_string(),
-                    s.confidence,
-                )
-            })
-            .collect()
+        statements.map(|s| (s.entity.to_owned(), s.attribute.to_owned(), s.value.to_string(), s.confidence)).collect()
     }
 
     fn one(entity: &str, attribute: &str, value: &str, confidence: f64) -> Vec<(String, String, String, f64)> {
@@ -420,38 +377,14 @@ mod tests {
     #[test]
     fn each_kind_of_value_is_read() {
         let e = "Ember Drone";
-        assert_eq!(
-            read("The Ember Drone costs $1,299."),
-            one(e, "price", "1299.00 USD", 1.0)
-        );
-        assert_eq!(
-            read("The ember drone has 1 TB of RAM."),
-            one(e, "memory", "1000 GB", 1.0)
-        );
-        assert_eq!(
-            read("The warranty of the Ember Drone ends after two years."),
-            one(e, "warranty", "24 months", 1.0)
-        );
-        assert_eq!(
-            read("The Ember Drone has been on sale since June 1, 2023."),
-            one(e, "release", "2023-06-01", 1.0)
-        );
-        assert_eq!(
-            read("The Ember Drone supports NFC and wifi."),
-            one(e, "protocols", "{nfc, wifi}", 1.0)
-        );
-        assert_eq!(
-            read("The Ember Drone comes in ruby red."),
-            one(e, "colour", "ruby red", 1.0)
-        );
-        assert_eq!(
-            read("Setting up the Ember Drone was a nightmare."),
-            one(e, "setup", "negative", 1.0)
-        );
-        assert_eq!(
-            read("The setup of the Ember Drone is not easy."),
-            one(e, "setup", "negative", 1.0)
-        );
+        assert_eq!(read("The Ember Drone costs $1,299."), one(e, "price", "1299.00 USD", 1.0));
+        assert_eq!(read("The ember drone has 1 TB of RAM."), one(e, "memory", "1000 GB", 1.0));
+        assert_eq!(read("The warranty of the Ember Drone ends after two years."), one(e, "warranty", "24 months", 1.0));
+        assert_eq!(read("The Ember Drone has been on sale since June 1, 2023."), one(e, "release", "2023-06-01", 1.0));
+        assert_eq!(read("The Ember Drone supports NFC and wifi."), one(e, "protocols", "{nfc, wifi}", 1.0));
+        assert_eq!(read("The Ember Drone comes in ruby red."), one(e, "colour", "ruby red", 1.0));
+        assert_eq!(read("Setting up the Ember Drone was a nightmare."), one(e, "setup", "negative", 1.0));
+        assert_eq!(read("The setup of the Ember Drone is not easy."), one(e, "setup", "negative", 1.0));
     }
 
     #[test]
@@ -485,18 +418,10 @@ mod tests {
     fn claims_carry_their_source() {
         let date = Date::new(2024, 1, 15).unwrap();
         let sentences = ["Nothing here.", "The Amber Router costs 1299.00 USD."];
-        let source = Source {
-            document: 7,
-            date,
-            credibility: 0.9,
-            sentences: &sentences,
-        };
+        let source = Source { document: 7, date, credibility: 0.9, sentences: &sentences };
         let claims = extractor().extract(&source);
         assert_eq!(claims.len(), 1);
-        assert_eq!(
-            (claims[0].document, claims[0].sentence, claims[0].credibility),
-            (7, 1, 0.9)
-        );
+        assert_eq!((claims[0].document, claims[0].sentence, claims[0].credibility), (7, 1, 0.9));
         assert_eq!(claims[0].date, date);
     }
 
@@ -504,11 +429,6 @@ mod tests {
     fn improper_rules_are_refused() {
         assert!(ClaimExtractor::new(["..."], vec![]).is_err());
         let rule = AttributeRule::new("price", [], ValueKind::Money);
-        assert!(
-            ClaimExtractor::new(["Ember"], vec![rule])
-                .unwrap_err()
-                .to_string()
-                .contains("price")
-        );
+        assert!(ClaimExtractor::new(["Ember"], vec![rule]).unwrap_err().to_string().contains("price"));
     }
 }

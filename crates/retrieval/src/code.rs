@@ -73,9 +73,7 @@ impl CodeIndex {
         if changed {
             let texts: Vec<String> = self.items.iter().map(|item| item.text(self.with_doc)).collect();
             let words: Vec<String> = texts.iter().map(|text| split_identifiers(text).join(" ")).collect();
-            self.vectors = self
-                .encoder
-                .encode(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+            self.vectors = self.encoder.encode(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
             self.bm25 = Bm25::new(&texts, self.tokenizer);
             let fingerprint = |item: &CodeItem| Fingerprint::of(&format!("{} {}", item.signature, item.body)).ok();
             self.fingerprints = self.items.iter().map(fingerprint).collect();
@@ -93,19 +91,9 @@ impl CodeIndex {
     pub fn search(&self, query: &str, k: usize, language: Option<&str>) -> Result<Vec<Scored>, RetrievalError> {
         let depth = DEPTH.max(k);
         let ids = |hits: Vec<Scored>| hits.iter().map(|hit| hit.id).collect::<Vec<_>>();
-        let lists = [
-            ids(self.dense(query, depth, language)?),
-            ids(self.lexical(query, depth, language)),
-        ];
+        let lists = [ids(self.dense(query, depth, language)?), ids(self.lexical(query, depth, language))];
         let fused = reciprocal_rank_fusion(&lists, RRF_K);
-        Ok(fused
-            .into_iter()
-            .take(k)
-            .map(|(id, score)| Scored {
-                id,
-                score: score as f32,
-            })
-            .collect())
+        Ok(fused.into_iter().take(k).map(|(id, score)| Scored { id, score: score as f32 }).collect())
     }
 
     /// The `k` items of highest cosine with the query.
@@ -136,11 +124,7 @@ impl CodeIndex {
                 if let (Some(a), Some(b)) = (a, b) {
                     let similarity = a.similarity(b);
                     if similarity >= threshold {
-                        found.push(ClonePair {
-                            first,
-                            second,
-                            similarity,
-                        });
+                        found.push(ClonePair { first, second, similarity });
                     }
                 }
             }
@@ -210,11 +194,7 @@ mod tests {
     #[test]
     fn names_are_found_by_their_words() {
         let index = index();
-        for (query, name) in [
-            ("bubble sort", "bubble_sort"),
-            ("read a file", "read_file"),
-            ("sum", "sum_all"),
-        ] {
+        for (query, name) in [("bubble sort", "bubble_sort"), ("read a file", "read_file"), ("sum", "sum_all")] {
             let hit = index.search(query, 1, None).unwrap()[0];
             assert_eq!(index.items()[hit.id].name, name);
             assert_eq!(index.lexical(query, 1, None)[0].id, hit.id);
@@ -228,10 +208,7 @@ mod tests {
         let mut index = index();
         let before = (index.items().to_vec(), index.search("sort items", 3, None).unwrap());
         index.add(extract_functions("a.rs", SOURCE)).unwrap();
-        assert_eq!(
-            (index.items().to_vec(), index.search("sort items", 3, None).unwrap()),
-            before
-        );
+        assert_eq!((index.items().to_vec(), index.search("sort items", 3, None).unwrap()), before);
     }
 
     #[test]

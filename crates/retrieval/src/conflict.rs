@@ -50,20 +50,12 @@ pub fn conflict_kind(group: &[Claim]) -> Option<ConflictKind> {
         })
         .collect();
     // Distinct values, so a subset is a proper one.
-    if sets
-        .iter()
-        .enumerate()
-        .any(|(i, a)| sets.iter().enumerate().any(|(j, b)| i != j && a.is_subset(b)))
-    {
+    if sets.iter().enumerate().any(|(i, a)| sets.iter().enumerate().any(|(j, b)| i != j && a.is_subset(b))) {
         return Some(ConflictKind::Partial);
     }
     let mut days: Vec<i64> = newest.into_values().collect();
     days.sort_unstable_by(|a, b| b.cmp(a));
-    if days[0] - days[1] >= TEMPORAL_DAYS {
-        Some(ConflictKind::Temporal)
-    } else {
-        Some(ConflictKind::Source)
-    }
+    if days[0] - days[1] >= TEMPORAL_DAYS { Some(ConflictKind::Temporal) } else { Some(ConflictKind::Source) }
 }
 
 /// How much a statement counts: `credibility * 0.5^(age / half_life) * confidence`. A negative age counts as 0.
@@ -144,10 +136,7 @@ pub fn resolve(group: &[Claim], as_of: Date, weighting: Weighting) -> Result<Res
     };
     for claim in group {
         if (&claim.entity, &claim.attribute) != (&first.entity, &first.attribute) {
-            let given = format!(
-                "{} {} among {} {}",
-                claim.entity, claim.attribute, first.entity, first.attribute
-            );
+            let given = format!("{} {} among {} {}", claim.entity, claim.attribute, first.entity, first.attribute);
             return Err(RetrievalError::argument("claim", &given, "claims about one thing"));
         }
         for (name, x) in [("credibility", claim.credibility), ("confidence", claim.confidence)] {
@@ -159,20 +148,13 @@ pub fn resolve(group: &[Claim], as_of: Date, weighting: Weighting) -> Result<Res
     let mut sides = weigh(group, as_of, weighting);
     let kind = conflict_kind(group);
     sides.sort_by(|a, b| {
-        b.share
-            .total_cmp(&a.share)
-            .then_with(|| newest(b).cmp(&newest(a)))
-            .then(a.value.cmp(&b.value))
+        b.share.total_cmp(&a.share).then_with(|| newest(b).cmp(&newest(a))).then(a.value.cmp(&b.value))
     });
     let (value, share) = match kind {
         Some(ConflictKind::Perspective) => (None, sides[0].share),
         Some(ConflictKind::Partial) => {
             let union = union_of_believed(&sides).unwrap_or_else(|| sides[0].value.clone());
-            let share = sides
-                .iter()
-                .filter(|side| within(&side.value, &union))
-                .map(|side| side.share)
-                .sum();
+            let share = sides.iter().filter(|side| within(&side.value, &union)).map(|side| side.share).sum();
             (Some(union), share)
         }
         _ => (Some(sides[0].value.clone()), sides[0].share),
@@ -242,10 +224,7 @@ fn newest(side: &Side) -> Option<Date> {
 
 fn union_of_believed(sides: &[Side]) -> Option<Value> {
     let mut union = BTreeSet::new();
-    for side in sides
-        .iter()
-        .filter(|side| side.claims.iter().any(|c| c.credibility >= UNION_CREDIBILITY))
-    {
+    for side in sides.iter().filter(|side| side.claims.iter().any(|c| c.credibility >= UNION_CREDIBILITY)) {
         if let Value::Set(members) = &side.value {
             union.extend(members.iter().cloned());
         }
@@ -265,11 +244,7 @@ impl fmt::Display for Resolution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: ", self.entity, self.attribute).and_then(|()| match (&self.value, self.verdict) {
             (Some(value), Verdict::Clear | Verdict::Likely) => {
-                let word = if self.verdict == Verdict::Clear {
-                    "clear"
-                } else {
-                    "likely"
-                };
+                let word = if self.verdict == Verdict::Clear { "clear" } else { "likely" };
                 write!(f, "{value} ({word}, {:.0}% of the evidence)", 100.0 * self.share)
             }
             (Some(value), Verdict::Contested) => {
@@ -279,10 +254,7 @@ impl fmt::Display for Resolution {
         })?;
         if self.verdict == Verdict::Contested {
             for side in &self.sides {
-                let claims = side
-                    .claims
-                    .iter()
-                    .map(|c| format!("document {}, {}", c.document, c.date));
+                let claims = side.claims.iter().map(|c| format!("document {}, {}", c.document, c.date));
                 write!(f, "; {} ({})", side.value, claims.collect::<Vec<_>>().join("; "))?;
             }
         }
@@ -340,23 +312,14 @@ mod tests {
         let resolution = resolve(&prices(), as_of, Weighting::Combined).unwrap();
         assert_eq!(resolution.value, Some(money("$1299")));
         assert!((resolution.share - 0.819_420).abs() < 5e-7);
-        assert_eq!(
-            (resolution.verdict, resolution.kind),
-            (Verdict::Clear, Some(ConflictKind::Temporal))
-        );
+        assert_eq!((resolution.verdict, resolution.kind), (Verdict::Clear, Some(ConflictKind::Temporal)));
         assert_eq!(resolution.sides[0].claims.len(), 2);
-        assert_eq!(
-            resolution.to_string(),
-            "Ember Drone price: 1299.00 USD (clear, 82% of the evidence)"
-        );
+        assert_eq!(resolution.to_string(), "Ember Drone price: 1299.00 USD (clear, 82% of the evidence)");
     }
 
     #[test]
     fn an_old_official_note_loses_to_a_fresh_community_post() {
-        let group = [
-            claim(0, money("$10"), "2022-03-01", 0.98),
-            claim(1, money("$20"), "2024-02-01", 0.60),
-        ];
+        let group = [claim(0, money("$10"), "2022-03-01", 0.98), claim(1, money("$20"), "2024-02-01", 0.60)];
         let resolution = resolve(&group, date("2024-03-01"), Weighting::Combined).unwrap();
         assert_eq!(resolution.value, Some(money("$20")));
         assert!((resolution.share - 0.901_380).abs() < 5e-7);
@@ -373,33 +336,13 @@ mod tests {
         };
         let set = |names: &[&str]| Value::set(names);
         let opinion = |p| Value::Opinion(p);
+        assert_eq!(kind(money("$1,299"), "2024-01-01", money("1299.00 USD"), "2020-01-01"), None);
+        assert_eq!(kind(money("$1"), "2024-01-01", money("$2"), "2024-01-31"), Some(ConflictKind::Temporal));
+        assert_eq!(kind(money("$1"), "2024-01-01", money("$2"), "2024-01-30"), Some(ConflictKind::Source));
+        assert_eq!(kind(set(&["a", "b"]), "2024-01-01", set(&["a"]), "2020-01-01"), Some(ConflictKind::Partial));
+        assert_eq!(kind(set(&["a", "b"]), "2024-01-01", set(&["a", "c"]), "2024-01-01"), Some(ConflictKind::Source));
         assert_eq!(
-            kind(money("$1,299"), "2024-01-01", money("1299.00 USD"), "2020-01-01"),
-            None
-        );
-        assert_eq!(
-            kind(money("$1"), "2024-01-01", money("$2"), "2024-01-31"),
-            Some(ConflictKind::Temporal)
-        );
-        assert_eq!(
-            kind(money("$1"), "2024-01-01", money("$2"), "2024-01-30"),
-            Some(ConflictKind::Source)
-        );
-        assert_eq!(
-            kind(set(&["a", "b"]), "2024-01-01", set(&["a"]), "2020-01-01"),
-            Some(ConflictKind::Partial)
-        );
-        assert_eq!(
-            kind(set(&["a", "b"]), "2024-01-01", set(&["a", "c"]), "2024-01-01"),
-            Some(ConflictKind::Source)
-        );
-        assert_eq!(
-            kind(
-                opinion(Polarity::Positive),
-                "2024-01-01",
-                opinion(Polarity::Negative),
-                "2020-01-01"
-            ),
+            kind(opinion(Polarity::Positive), "2024-01-01", opinion(Polarity::Negative), "2020-01-01"),
             Some(ConflictKind::Perspective)
         );
         assert_eq!(conflict_kind(&[]), None);
@@ -425,10 +368,7 @@ mod tests {
         ];
         let resolution = resolve(&group, date("2024-03-01"), Weighting::Combined).unwrap();
         assert!(resolution.share > 0.99);
-        assert_eq!(
-            (resolution.value.as_ref(), resolution.verdict),
-            (None, Verdict::Contested)
-        );
+        assert_eq!((resolution.value.as_ref(), resolution.verdict), (None, Verdict::Contested));
         let text = resolution.to_string();
         for part in ["positive (document 0, 2024-01-01)", "negative (document 1, 2020-01-01)"] {
             assert!(text.contains(part), "{text}");
@@ -453,19 +393,11 @@ mod tests {
         assert!(resolve(&[], today, Weighting::Combined).is_err());
         let mut mixed = prices();
         mixed[1].attribute = "weight".into();
-        assert!(
-            resolve(&mixed, today, Weighting::Combined)
-                .unwrap_err()
-                .to_string()
-                .contains("weight")
-        );
+        assert!(resolve(&mixed, today, Weighting::Combined).unwrap_err().to_string().contains("weight"));
         let mut wild = prices();
         wild[0].credibility = f64::NAN;
         assert!(resolve(&wild, today, Weighting::Combined).is_err());
-        let unbelieved = [
-            claim(0, money("$1"), "2024-01-01", 0.0),
-            claim(1, money("$2"), "2024-01-01", 0.0),
-        ];
+        let unbelieved = [claim(0, money("$1"), "2024-01-01", 0.0), claim(1, money("$2"), "2024-01-01", 0.0)];
         assert_eq!(resolve(&unbelieved, today, Weighting::Combined).unwrap().share, 0.5);
     }
 

@@ -31,12 +31,7 @@ impl ContextDocument {
     pub fn new(id: usize, title: impl Into<String>, text: impl Into<String>) -> Self {
         let text = text.into();
         let spans = sentences(&text).into_iter().map(|sentence| sentence.span).collect();
-        Self {
-            id,
-            title: title.into(),
-            text,
-            spans,
-        }
+        Self { id, title: title.into(), text, spans }
     }
 
     /// Number of sentences.
@@ -72,10 +67,7 @@ pub struct Term {
 impl Term {
     /// A term with its weight.
     pub fn new(text: &str, weight: f64) -> Self {
-        Self {
-            text: text.to_lowercase(),
-            weight,
-        }
+        Self { text: text.to_lowercase(), weight }
     }
 }
 
@@ -91,10 +83,7 @@ pub struct PassageExtractor {
 impl Default for PassageExtractor {
     /// Five sentences without neighbours.
     fn default() -> Self {
-        Self {
-            max_sentences: 5,
-            window: 0,
-        }
+        Self { max_sentences: 5, window: 0 }
     }
 }
 
@@ -171,10 +160,7 @@ pub struct Deduplicator {
 impl Default for Deduplicator {
     /// Jaccard similarity of at least 0.85.
     fn default() -> Self {
-        Self {
-            threshold: 0.85,
-            method: DuplicateMethod::MinHash,
-        }
+        Self { threshold: 0.85, method: DuplicateMethod::MinHash }
     }
 }
 
@@ -206,10 +192,8 @@ impl Deduplicator {
                 // 64 bands of 2: a pair of similarity 0.5 is missed with probability 0.75^64 = 1e-8.
                 let hasher = MinHash::new(128, 0);
                 let mut index = LshIndex::new(64, 2);
-                let shingles: Vec<Shingles> = sentences
-                    .iter()
-                    .map(|s| Shingles::of(s, Tokenizer::AnyWord, 1))
-                    .collect();
+                let shingles: Vec<Shingles> =
+                    sentences.iter().map(|s| Shingles::of(s, Tokenizer::AnyWord, 1)).collect();
                 for (i, set) in shingles.iter().enumerate() {
                     let signature = hasher.signature(set);
                     let like = |j: usize| set.jaccard(&shingles[j]) >= self.threshold;
@@ -340,10 +324,7 @@ impl ContextPacker {
             None => vec![true; all.len()],
         };
         let mut candidates = Vec::new();
-        let places = documents
-            .iter()
-            .enumerate()
-            .flat_map(|(d, document)| (0..document.len()).map(move |s| (d, s)));
+        let places = documents.iter().enumerate().flat_map(|(d, document)| (0..document.len()).map(move |s| (d, s)));
         for (((document, sentence), text), kept) in places.zip(&all).zip(kept) {
             if kept {
                 candidates.push(Candidate {
@@ -355,16 +336,11 @@ impl ContextPacker {
             }
         }
         let allowed = |c: &Candidate| among.is_none_or(|lists| lists[c.document].contains(&c.sentence));
-        let headers: Vec<String> = (documents.iter().enumerate())
-            .map(|(rank, d)| header(rank, &d.title))
-            .collect();
+        let headers: Vec<String> = (documents.iter().enumerate()).map(|(rank, d)| header(rank, &d.title)).collect();
         let sizes: Vec<usize> = headers.iter().map(|h| self.counter.count(h)).collect();
         let mut packing = Packing::new(self, &candidates, terms, &sizes);
         packing.fill(|c| allowed(c));
-        if let Some(single) = packing
-            .best_single(|c| allowed(c))
-            .filter(|&s| packing.worth(&[s]) > packing.value())
-        {
+        if let Some(single) = packing.best_single(|c| allowed(c)).filter(|&s| packing.worth(&[s]) > packing.value()) {
             packing = Packing::new(self, &candidates, terms, &sizes);
             packing.add(single);
         }
@@ -375,23 +351,15 @@ impl ContextPacker {
             let tokens = self.counter.count(&text);
             if tokens <= self.budget() || packing.chosen.is_empty() {
                 let value = packing.value();
-                return Ok(PackedContext {
-                    text,
-                    pieces,
-                    tokens,
-                    value,
-                });
+                return Ok(PackedContext { text, pieces, tokens, value });
             }
             packing.remove_last();
         }
     }
 
     fn render(&self, documents: &[ContextDocument], headers: &[String], packing: &Packing<'_>) -> (String, Vec<Piece>) {
-        let mut chosen: Vec<(usize, usize)> = packing
-            .chosen
-            .iter()
-            .map(|&c| (packing.candidates[c].document, packing.candidates[c].sentence))
-            .collect();
+        let mut chosen: Vec<(usize, usize)> =
+            packing.chosen.iter().map(|&c| (packing.candidates[c].document, packing.candidates[c].sentence)).collect();
         chosen.sort_unstable();
         let mut ranks: Vec<usize> = chosen.iter().map(|&(document, _)| document).collect();
         ranks.dedup();
@@ -407,11 +375,7 @@ impl ContextPacker {
             for &(_, sentence) in chosen.iter().filter(|(d, _)| *d == rank) {
                 let span = document.spans[sentence].clone();
                 texts.push(&document.text[span.clone()]);
-                pieces.push(Piece {
-                    document: document.id,
-                    sentence,
-                    span,
-                });
+                pieces.push(Piece { document: document.id, sentence, span });
             }
             blocks.push(format!("{}\n{}", headers[rank], texts.join(" ")));
         }
@@ -462,11 +426,7 @@ impl<'a> Packing<'a> {
 
     /// What choosing `c` adds to the value: for each of its terms the next step of the harmonic sum.
     fn gain(&self, c: usize) -> f64 {
-        self.candidates[c]
-            .terms
-            .iter()
-            .map(|&t| self.terms[t].weight / (self.counts[t] + 1) as f64)
-            .sum()
+        self.candidates[c].terms.iter().map(|&t| self.terms[t].weight / (self.counts[t] + 1) as f64).sum()
     }
 
     fn add(&mut self, c: usize) {
@@ -490,9 +450,7 @@ impl<'a> Packing<'a> {
     /// Adds the candidate of greatest gain per token that fits, until none adds anything. Candidates are in order of document and
     /// sentence, so a tie goes to the lower.
     fn fill(&mut self, allowed: impl Fn(&Candidate) -> bool) {
-        let mut left: Vec<usize> = (0..self.candidates.len())
-            .filter(|&c| allowed(&self.candidates[c]))
-            .collect();
+        let mut left: Vec<usize> = (0..self.candidates.len()).filter(|&c| allowed(&self.candidates[c])).collect();
         loop {
             let mut best: Option<(f64, usize)> = None;
             for &c in left.iter().filter(|&&c| self.fits(c)) {
@@ -515,17 +473,12 @@ impl<'a> Packing<'a> {
             allowed(candidate) && cost <= self.budget.min(self.per_document)
         };
         let worth = |c: usize| self.worth(&[c]);
-        (0..self.candidates.len())
-            .filter(fits)
-            .reduce(|best, c| if worth(c) > worth(best) { c } else { best })
+        (0..self.candidates.len()).filter(fits).reduce(|best, c| if worth(c) > worth(best) { c } else { best })
     }
 
     fn add_neighbours(&mut self, window: usize) {
-        let seeds: Vec<(usize, usize)> = self
-            .chosen
-            .iter()
-            .map(|&c| (self.candidates[c].document, self.candidates[c].sentence))
-            .collect();
+        let seeds: Vec<(usize, usize)> =
+            self.chosen.iter().map(|&c| (self.candidates[c].document, self.candidates[c].sentence)).collect();
         for (document, sentence) in seeds {
             for c in 0..self.candidates.len() {
                 let candidate = &self.candidates[c];
@@ -538,19 +491,13 @@ impl<'a> Packing<'a> {
     }
 
     fn value(&self) -> f64 {
-        self.counts
-            .iter()
-            .zip(self.terms)
-            .map(|(&count, term)| term.weight * harmonic(count))
-            .sum()
+        self.counts.iter().zip(self.terms).map(|(&count, term)| term.weight * harmonic(count)).sum()
     }
 
     /// The value of a set of candidates.
     fn worth(&self, set: &[usize]) -> f64 {
         let count = |t: usize| set.iter().filter(|&&c| self.candidates[c].terms.contains(&t)).count();
-        (0..self.terms.len())
-            .map(|t| self.terms[t].weight * harmonic(count(t)))
-            .sum()
+        (0..self.terms.len()).map(|t| self.terms[t].weight * harmonic(count(t))).sum()
     }
 }
 
@@ -559,20 +506,15 @@ impl<'a> Packing<'a> {
 pub fn truncate_each(documents: &[ContextDocument], budget: usize, counter: &TokenCounter) -> String {
     let share = budget / documents.len().max(1);
     let blocks: Vec<String> = (documents.iter().enumerate())
-        .filter_map(|(rank, d)| {
-            head(&format!("{}\n{}", header(rank, &d.title), d.text), share, |t| {
-                counter.count(t)
-            })
-        })
+        .filter_map(|(rank, d)| head(&format!("{}\n{}", header(rank, &d.title), d.text), share, |t| counter.count(t)))
         .collect();
     blocks.join("\n\n")
 }
 
 /// The baseline that stops: documents in rank order, cut where the budget ends.
 pub fn head_only(documents: &[ContextDocument], budget: usize, counter: &TokenCounter) -> String {
-    let blocks: Vec<String> = (documents.iter().enumerate())
-        .map(|(rank, d)| format!("{}\n{}", header(rank, &d.title), d.text))
-        .collect();
+    let blocks: Vec<String> =
+        (documents.iter().enumerate()).map(|(rank, d)| format!("{}\n{}", header(rank, &d.title), d.text)).collect();
     head(&blocks.join("\n\n"), budget, |t| counter.count(t)).unwrap_or_default()
 }
 
@@ -600,15 +542,8 @@ fn terms_in(sentence: &str, terms: &[Term]) -> Vec<usize> {
 }
 
 fn check_terms(terms: &[Term]) -> Result<(), RetrievalError> {
-    match terms
-        .iter()
-        .find(|term| !(term.weight.is_finite() && term.weight >= 0.0))
-    {
-        Some(term) => Err(RetrievalError::argument(
-            "weight",
-            &term.weight,
-            "a finite number of at least 0",
-        )),
+    match terms.iter().find(|term| !(term.weight.is_finite() && term.weight >= 0.0)) {
+        Some(term) => Err(RetrievalError::argument("weight", &term.weight, "a finite number of at least 0")),
         None => Ok(()),
     }
 }
@@ -637,63 +572,36 @@ mod tests {
                 "Replace the filter every ninety days. A clogged filter makes the motor overheat. \
                  Overheating shortens motor life by half.",
             ),
-            ContextDocument::new(
-                30,
-                "Forum",
-                "My pump is loud at night. Cleaning the filter stopped the motor noise.",
-            ),
+            ContextDocument::new(30, "Forum", "My pump is loud at night. Cleaning the filter stopped the motor noise."),
         ]
     }
 
     fn terms() -> Vec<Term> {
-        ["pump", "motor", "overheat", "filter", "clogged"]
-            .map(|t| Term::new(t, 1.0))
-            .to_vec()
+        ["pump", "motor", "overheat", "filter", "clogged"].map(|t| Term::new(t, 1.0)).to_vec()
     }
 
     fn packer(budget: usize) -> ContextPacker {
-        ContextPacker {
-            max_tokens: budget,
-            reserve: 0.0,
-            ..ContextPacker::default()
-        }
+        ContextPacker { max_tokens: budget, reserve: 0.0, ..ContextPacker::default() }
     }
 
     fn places(context: &PackedContext) -> Vec<(usize, usize)> {
-        context
-            .pieces
-            .iter()
-            .map(|p| (p.document / 10, p.sentence + 1))
-            .collect()
+        context.pieces.iter().map(|p| (p.document / 10, p.sentence + 1)).collect()
     }
 
     /// The best value of any set of sentences within the budget, by trying all of them.
     fn optimum(documents: &[ContextDocument], terms: &[Term], budget: usize) -> f64 {
-        let sentences: Vec<(usize, &str)> = documents
-            .iter()
-            .enumerate()
-            .flat_map(|(d, doc)| doc.sentences().map(move |s| (d, s)))
-            .collect();
+        let sentences: Vec<(usize, &str)> =
+            documents.iter().enumerate().flat_map(|(d, doc)| doc.sentences().map(move |s| (d, s))).collect();
         let words = |text: &str| text.split_whitespace().count();
         let mut best = 0.0_f64;
         for set in 0u32..1 << sentences.len() {
-            let chosen: Vec<_> = (0..sentences.len())
-                .filter(|i| set >> i & 1 == 1)
-                .map(|i| sentences[i])
-                .collect();
+            let chosen: Vec<_> = (0..sentences.len()).filter(|i| set >> i & 1 == 1).map(|i| sentences[i]).collect();
             let used: BTreeSet<usize> = chosen.iter().map(|(d, _)| *d).collect();
             let cost: usize = chosen.iter().map(|(_, s)| words(s)).sum::<usize>()
-                + used
-                    .iter()
-                    .map(|&d| words(&header(d, &documents[d].title)))
-                    .sum::<usize>();
+                + used.iter().map(|&d| words(&header(d, &documents[d].title))).sum::<usize>();
             if cost <= budget {
-                let count = |t: &Term| {
-                    chosen
-                        .iter()
-                        .filter(|(_, s)| Tokenizer::AnyWord.tokens(s).contains(&t.text))
-                        .count()
-                };
+                let count =
+                    |t: &Term| chosen.iter().filter(|(_, s)| Tokenizer::AnyWord.tokens(s).contains(&t.text)).count();
                 best = best.max(terms.iter().map(|t| t.weight * harmonic(count(t))).sum());
             }
         }
@@ -714,10 +622,7 @@ mod tests {
             assert_eq!(places(&context), want, "budget {budget}");
             assert!((context.value - value).abs() < 1e-6, "{}", context.value);
             assert_eq!(context.tokens, tokens);
-            assert!(
-                (optimum(&pump(), &terms(), budget) - value).abs() < 1e-6,
-                "budget {budget} isn't optimal"
-            );
+            assert!((optimum(&pump(), &terms(), budget) - value).abs() < 1e-6, "budget {budget} isn't optimal");
         }
         let context = packer(20).pack(&pump(), &terms(), None, None).unwrap();
         assert_eq!(
@@ -728,63 +633,36 @@ mod tests {
 
     #[test]
     fn near_duplicates_are_merged_at_their_jaccard_similarity() {
-        let pair = [
-            "Replace the filter every 90 days.",
-            "Replace the filter every ninety days.",
-        ];
+        let pair = ["Replace the filter every 90 days.", "Replace the filter every ninety days."];
         let keep = |threshold| {
-            let deduplicator = Deduplicator {
-                threshold,
-                ..Deduplicator::default()
-            };
+            let deduplicator = Deduplicator { threshold, ..Deduplicator::default() };
             deduplicator.keep(&pair, None).unwrap()
         };
         assert_eq!(keep(0.85), [true, true]);
         assert_eq!(keep(0.7), [true, false]);
-        let cosine = Deduplicator {
-            threshold: 0.9,
-            method: DuplicateMethod::Cosine,
-        };
+        let cosine = Deduplicator { threshold: 0.9, method: DuplicateMethod::Cosine };
         let vectors = Matrix::from_rows(&[[1.0, 0.0], [0.95, 0.05]]).unwrap();
         assert_eq!(cosine.keep(&pair, Some(&vectors)).unwrap(), [true, false]);
-        assert!(
-            cosine
-                .keep(&pair, None)
-                .unwrap_err()
-                .to_string()
-                .contains("0 vectors for 2 sentences")
-        );
+        assert!(cosine.keep(&pair, None).unwrap_err().to_string().contains("0 vectors for 2 sentences"));
     }
 
     #[test]
     fn passages_are_scored_by_terms_and_similarity() {
         let document = &pump()[1];
-        let extractor = PassageExtractor {
-            max_sentences: 1,
-            window: 0,
-        };
-        assert_eq!(
-            extractor.scores(document, &terms(), &[0.0, 0.5, -1.0]).unwrap(),
-            [0.1, 0.65, 0.1]
-        );
+        let extractor = PassageExtractor { max_sentences: 1, window: 0 };
+        assert_eq!(extractor.scores(document, &terms(), &[0.0, 0.5, -1.0]).unwrap(), [0.1, 0.65, 0.1]);
         assert_eq!(extractor.extract(document, &terms(), &[0.0; 3]).unwrap(), [1]);
         // Without terms only similarity speaks; the earlier of equals wins.
         assert_eq!(extractor.extract(document, &[], &[0.2, 0.2, 0.1]).unwrap(), [0]);
         assert!(extractor.extract(document, &[], &[0.0; 3]).unwrap().is_empty());
-        let wide = PassageExtractor {
-            max_sentences: 1,
-            window: 1,
-        };
+        let wide = PassageExtractor { max_sentences: 1, window: 1 };
         assert_eq!(wide.extract(document, &terms(), &[0.0; 3]).unwrap(), [0, 1, 2]);
         assert!(extractor.extract(document, &terms(), &[0.0; 2]).is_err());
     }
 
     #[test]
     fn neighbours_come_while_the_budget_lasts() {
-        let with = |budget| ContextPacker {
-            window: 1,
-            ..packer(budget)
-        };
+        let with = |budget| ContextPacker { window: 1, ..packer(budget) };
         let context = with(16).pack(&pump(), &terms()[2..3], None, None).unwrap();
         assert_eq!(places(&context), [(2, 1), (2, 2)]);
         let context = with(22).pack(&pump(), &terms()[2..3], None, None).unwrap();
@@ -793,14 +671,9 @@ mod tests {
 
     #[test]
     fn edges_first_puts_the_worst_in_the_middle() {
-        let documents: Vec<ContextDocument> = (0..5)
-            .map(|i| ContextDocument::new(i, "t", format!("Pump number {i}.")))
-            .collect();
-        let packer = ContextPacker {
-            order: Order::EdgesFirst,
-            deduplicator: None,
-            ..packer(100)
-        };
+        let documents: Vec<ContextDocument> =
+            (0..5).map(|i| ContextDocument::new(i, "t", format!("Pump number {i}."))).collect();
+        let packer = ContextPacker { order: Order::EdgesFirst, deduplicator: None, ..packer(100) };
         let context = packer.pack(&documents, &terms(), None, None).unwrap();
         let order: Vec<usize> = context.pieces.iter().map(|p| p.document).collect();
         assert_eq!(order, [0, 2, 4, 3, 1]);
@@ -812,10 +685,7 @@ mod tests {
         assert_eq!((none.text.as_str(), none.tokens, none.value), ("", 0, 0.0));
         assert!(packer(50).pack(&[], &terms(), None, None).unwrap().pieces.is_empty());
         assert!(packer(50).pack(&pump(), &[], None, None).unwrap().pieces.is_empty());
-        let capped = ContextPacker {
-            per_document: 10,
-            ..packer(100)
-        };
+        let capped = ContextPacker { per_document: 10, ..packer(100) };
         let context = capped.pack(&pump(), &terms(), None, None).unwrap();
         assert_eq!(context.pieces.iter().filter(|p| p.document == 20).count(), 1);
         let among = [vec![], vec![0], vec![]];
@@ -823,26 +693,15 @@ mod tests {
         assert_eq!(places(&context), [(2, 1)]);
         assert!(packer(100).pack(&pump(), &terms(), Some(&among[..1]), None).is_err());
         assert!(packer(0).pack(&pump(), &terms(), None, None).is_err());
-        assert!(
-            packer(9)
-                .pack(&pump(), &[Term::new("pump", f64::NAN)], None, None)
-                .is_err()
-        );
-        let greedy = ContextPacker {
-            reserve: 1.0,
-            ..packer(9)
-        };
+        assert!(packer(9).pack(&pump(), &[Term::new("pump", f64::NAN)], None, None).is_err());
+        let greedy = ContextPacker { reserve: 1.0, ..packer(9) };
         assert!(greedy.pack(&pump(), &terms(), None, None).is_err());
     }
 
     #[test]
     fn one_good_sentence_beats_many_cheap_ones() {
         // Greedy takes the short sentence for its ratio, and the long one no longer fits.
-        let documents = [ContextDocument::new(
-            0,
-            "",
-            "Pump. A clogged filter makes the motor overheat.",
-        )];
+        let documents = [ContextDocument::new(0, "", "Pump. A clogged filter makes the motor overheat.")];
         let context = packer(8).pack(&documents, &terms(), None, None).unwrap();
         assert_eq!(context.value, 4.0);
         assert_eq!(context.pieces[0].sentence, 1);
@@ -854,10 +713,7 @@ mod tests {
         assert_eq!(head_only(&pump(), 5, &words), "[1] Pump manual\nThe pump");
         assert_eq!(head_only(&pump(), 0, &words), "");
         let each = truncate_each(&pump(), 15, &words);
-        assert_eq!(
-            each,
-            "[1] Pump manual\nThe pump\n\n[2] Service bulletin\nReplace the\n\n[3] Forum\nMy pump is"
-        );
+        assert_eq!(each, "[1] Pump manual\nThe pump\n\n[2] Service bulletin\nReplace the\n\n[3] Forum\nMy pump is");
     }
 
     proptest! {

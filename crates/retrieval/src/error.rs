@@ -46,10 +46,6 @@ pub enum RetrievalError {
 impl RetrievalError {
     /// An [`RetrievalError::Argument`] from a printable value.
     pub(crate) fn argument(name: &'static str, given: &impl ToString, expected: &'static str) -> Self {
-        Self::Argument {
-            name,
-            given: given.to_string(),
-            expected,
-        }
+        Self::Argument { name, given: given.to_string(), expected }
     }
 }

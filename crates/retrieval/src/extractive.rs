@@ -61,27 +61,16 @@ impl SlotReader {
 
     /// Attributes by how well they fit the question, best first.
     fn fits(&self, query: &Query, encoder: &dyn SentenceEncoder) -> Result<Vec<Fit<'_>>, TextError> {
-        let names: BTreeSet<String> = query
-            .entities
-            .iter()
-            .flat_map(|e| Tokenizer::AnyWord.tokens(e))
-            .collect();
-        let words: Vec<String> = Tokenizer::AnyWord
-            .tokens(&query.text)
-            .into_iter()
-            .filter(|w| !names.contains(w))
-            .collect();
+        let names: BTreeSet<String> = query.entities.iter().flat_map(|e| Tokenizer::AnyWord.tokens(e)).collect();
+        let words: Vec<String> =
+            Tokenizer::AnyWord.tokens(&query.text).into_iter().filter(|w| !names.contains(w)).collect();
         let question = encoder.encode(&[&words.join(" ")])?;
         let words: BTreeSet<String> = words.into_iter().collect();
         let mut fits: Vec<Fit<'_>> = self
             .attributes
             .iter()
             .map(|(attribute, rows)| {
-                let mut fit = Fit {
-                    attribute,
-                    score: 0.0,
-                    named: false,
-                };
+                let mut fit = Fit { attribute, score: 0.0, named: false };
                 for row in rows.clone() {
                     let phrase = &self.phrases[row];
                     let covered =
@@ -146,25 +135,12 @@ impl<'a> ExtractiveGenerator<'a> {
     /// A `min_score` that isn't a number, or `max_sentences = 0`.
     pub fn new(encoder: &'a dyn SentenceEncoder, min_score: f64, max_sentences: usize) -> Result<Self, GenerateError> {
         if min_score.is_nan() {
-            return Err(GenerateError::Argument {
-                name: "min_score",
-                given: "NaN".into(),
-                expected: "a number",
-            });
+            return Err(GenerateError::Argument { name: "min_score", given: "NaN".into(), expected: "a number" });
         }
         if max_sentences == 0 {
-            return Err(GenerateError::Argument {
-                name: "max_sentences",
-                given: "0".into(),
-                expected: "at least 1",
-            });
+            return Err(GenerateError::Argument { name: "max_sentences", given: "0".into(), expected: "at least 1" });
         }
-        Ok(Self {
-            encoder,
-            min_score,
-            max_sentences,
-            slots: None,
-        })
+        Ok(Self { encoder, min_score, max_sentences, slots: None })
     }
 
     /// Reads typed facts instead of quoting what is near.
@@ -178,50 +154,30 @@ impl<'a> ExtractiveGenerator<'a> {
         let places: Vec<(Citation, &str)> = contexts
             .iter()
             .flat_map(|c| {
-                c.sentences.iter().map(|(sentence, text)| {
-                    (
-                        Citation {
-                            document: c.document,
-                            sentence: *sentence,
-                        },
-                        text.as_str(),
-                    )
-                })
+                c.sentences
+                    .iter()
+                    .map(|(sentence, text)| (Citation { document: c.document, sentence: *sentence }, text.as_str()))
             })
             .collect();
         let mut texts = vec![query.text.as_str()];
         texts.extend(places.iter().map(|p| p.1));
         let vectors = self.encoder.encode(&texts)?;
-        let mut scored: Vec<(f64, usize)> = (0..places.len())
-            .map(|i| (f64::from(dot(vectors.row(0), vectors.row(i + 1))), i))
-            .collect();
+        let mut scored: Vec<(f64, usize)> =
+            (0..places.len()).map(|i| (f64::from(dot(vectors.row(0), vectors.row(i + 1))), i)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let Some(&(best, _)) = scored.first() else {
             return Ok(Answer::abstain());
         };
-        let evidence = Evidence {
-            top_score: best,
-            margin: best - scored.get(1).map_or(0.0, |s| s.0),
-            support: 1.0,
-        };
+        let evidence = Evidence { top_score: best, margin: best - scored.get(1).map_or(0.0, |s| s.0), support: 1.0 };
         if best < self.min_score {
-            return Ok(Answer {
-                evidence: Evidence {
-                    support: 0.0,
-                    ..evidence
-                },
-                ..Answer::abstain()
-            });
+            return Ok(Answer { evidence: Evidence { support: 0.0, ..evidence }, ..Answer::abstain() });
         }
         let chosen = scored
             .iter()
             .take(self.max_sentences)
             .take_while(|s| s.0 >= self.min_score.max(0.9 * best))
             .map(|s| places[s.1]);
-        let mut answer = Answer {
-            evidence,
-            ..Answer::default()
-        };
+        let mut answer = Answer { evidence, ..Answer::default() };
         for (citation, text) in chosen {
             quote(&mut answer, citation, text);
         }
@@ -235,15 +191,9 @@ impl<'a> ExtractiveGenerator<'a> {
         };
         // "the price and the weight": a second attribute counts only when it is named as plainly as the first.
         let joined = Tokenizer::AnyWord.tokens(&query.text).iter().any(|w| w == "and");
-        let also = fits
-            .get(1)
-            .filter(|f| joined && best.named && f.named && f.score >= 0.8 * best.score);
+        let also = fits.get(1).filter(|f| joined && best.named && f.named && f.score >= 0.8 * best.score);
         let next = fits.get(1 + usize::from(also.is_some())).map_or(0.0, |f| f.score);
-        let mut evidence = Evidence {
-            top_score: best.score,
-            margin: best.score - next,
-            support: 0.0,
-        };
+        let mut evidence = Evidence { top_score: best.score, margin: best.score - next, support: 0.0 };
         let as_of = contexts.iter().filter_map(|c| c.date).max();
         let Some(as_of) = as_of.or_else(|| Date::new(1970, 1, 1)) else {
             return Ok(Answer::abstain());
@@ -259,26 +209,13 @@ impl<'a> ExtractiveGenerator<'a> {
             }
         }
         let asked = query.entities.len() * (1 + usize::from(also.is_some()));
-        evidence.support = resolutions
-            .iter()
-            .map(|r| r.share)
-            .fold(f64::INFINITY, f64::min)
-            .min(1.0);
+        evidence.support = resolutions.iter().map(|r| r.share).fold(f64::INFINITY, f64::min).min(1.0);
         // A question of which only a part can be answered is supported by that part.
         evidence.support *= resolutions.len() as f64 / asked.max(1) as f64;
         if resolutions.is_empty() || best.score < self.min_score {
-            return Ok(Answer {
-                evidence: Evidence {
-                    support: 0.0,
-                    ..evidence
-                },
-                ..Answer::abstain()
-            });
+            return Ok(Answer { evidence: Evidence { support: 0.0, ..evidence }, ..Answer::abstain() });
         }
-        let mut answer = Answer {
-            evidence,
-            ..Answer::default()
-        };
+        let mut answer = Answer { evidence, ..Answer::default() };
         for resolution in &resolutions {
             for claim in quoted_claims(resolution) {
                 let text = contexts
@@ -287,14 +224,7 @@ impl<'a> ExtractiveGenerator<'a> {
                     .flat_map(|c| &c.sentences)
                     .find(|(n, _)| *n == claim.sentence)
                     .map_or("", |(_, text)| text.as_str());
-                quote(
-                    &mut answer,
-                    Citation {
-                        document: claim.document,
-                        sentence: claim.sentence,
-                    },
-                    text,
-                );
+                quote(&mut answer, Citation { document: claim.document, sentence: claim.sentence }, text);
             }
             if let Some(value) = &resolution.value {
                 answer.facts.push(AnsweredFact {
@@ -320,10 +250,7 @@ impl Generator for ExtractiveGenerator<'_> {
 
 /// The claim that weighs most for the answer; of every side when there is no single value.
 fn quoted_claims(resolution: &Resolution) -> Vec<&Claim> {
-    let exact = resolution
-        .sides
-        .iter()
-        .find(|side| Some(&side.value) == resolution.value.as_ref());
+    let exact = resolution.sides.iter().find(|side| Some(&side.value) == resolution.value.as_ref());
     match exact {
         Some(side) => side.claims.first().into_iter().collect(),
         None => resolution.sides.iter().filter_map(|side| side.claims.first()).collect(),
@@ -374,26 +301,13 @@ mod tests {
         let extractor = ClaimExtractor::new(names, rules).expect("valid rules");
         let asked: [(&str, &[&str]); 2] = [("price", &["price", "cost"]), ("weight", &["weight", "how heavy"])];
         let slots = SlotReader::new(extractor, &asked, &Words).expect("the encoder works");
-        let generator = ExtractiveGenerator::new(&Words, 0.2, 1)
-            .expect("valid")
-            .with_slots(slots);
-        generator
-            .generate(&QueryProcessor::new(names, None).process(question), contexts)
-            .expect("an answer")
+        let generator = ExtractiveGenerator::new(&Words, 0.2, 1).expect("valid").with_slots(slots);
+        generator.generate(&QueryProcessor::new(names, None).process(question), contexts).expect("an answer")
     }
 
     fn world() -> Vec<Context> {
         vec![
-            context(
-                3,
-                2023,
-                0.9,
-                &[
-                    "Nothing here.",
-                    "The Ember Drone costs $900.",
-                    "The Ember Drone weighs 1.2 kg.",
-                ],
-            ),
+            context(3, 2023, 0.9, &["Nothing here.", "The Ember Drone costs $900.", "The Ember Drone weighs 1.2 kg."]),
             context(5, 2020, 0.9, &["The Ember Drone costs $700."]),
             context(8, 2023, 0.9, &["The Amber Router costs $50.", "It weighs 3 kg."]),
         ]
@@ -403,35 +317,19 @@ mod tests {
     fn the_weightier_statement_is_quoted_and_typed() {
         let answer = answer("What is the price of the Ember Drone?", &world());
         assert_eq!(answer.text, "The Ember Drone costs $900. [3:1]");
-        assert_eq!(
-            answer.citations,
-            [Citation {
-                document: 3,
-                sentence: 1
-            }]
-        );
+        assert_eq!(answer.citations, [Citation { document: 3, sentence: 1 }]);
         assert_eq!(answer.facts[0].value, find_values("$900")[0].value);
         // Three years are six half-lives and 16 days: 1 / (1 + 0.5^(1096 / 180)).
-        assert!(
-            (answer.facts[0].share - 0.985_51).abs() < 1e-4,
-            "{}",
-            answer.facts[0].share
-        );
+        assert!((answer.facts[0].share - 0.985_51).abs() < 1e-4, "{}", answer.facts[0].share);
         assert_eq!(answer.evidence.support, answer.facts[0].share);
     }
 
     #[test]
     fn two_facts_and_two_entities_are_answered_together() {
         let both = answer("What are the price and the weight of the Ember Drone?", &world());
-        assert_eq!(
-            both.text,
-            "The Ember Drone costs $900. [3:1] The Ember Drone weighs 1.2 kg. [3:2]"
-        );
+        assert_eq!(both.text, "The Ember Drone costs $900. [3:1] The Ember Drone weighs 1.2 kg. [3:2]");
         let compared = answer("Compare the price of the Ember Drone and the Amber Router.", &world());
-        assert_eq!(
-            compared.text,
-            "The Ember Drone costs $900. [3:1] The Amber Router costs $50. [8:0]"
-        );
+        assert_eq!(compared.text, "The Ember Drone costs $900. [3:1] The Amber Router costs $50. [8:0]");
         let half = answer("Compare the weight of the Ember Drone and the Amber Router.", &world());
         assert_eq!(half.facts.len(), 1);
         assert_eq!(half.evidence.support, 0.5, "half of what was asked for");
@@ -450,18 +348,8 @@ mod tests {
         }
         assert!(answer("What is the price of the Ember Drone?", &[]).abstained);
         let plain = ExtractiveGenerator::new(&Words, 0.5, 2).expect("valid");
-        assert!(
-            plain
-                .generate(&Query::plain("price"), &[])
-                .expect("an answer")
-                .abstained
-        );
-        assert!(
-            plain
-                .generate(&Query::plain("whales"), &world())
-                .expect("an answer")
-                .abstained
-        );
+        assert!(plain.generate(&Query::plain("price"), &[]).expect("an answer").abstained);
+        assert!(plain.generate(&Query::plain("whales"), &world()).expect("an answer").abstained);
     }
 
     #[test]
@@ -470,9 +358,7 @@ mod tests {
         let rules = vec![AttributeRule::new("price", ["cost*"], ValueKind::Money)];
         let extractor = ClaimExtractor::new(names, rules).expect("valid rules");
         let slots = SlotReader::new(extractor, &[("price", &["cost"])], &Words).expect("the encoder works");
-        let generator = ExtractiveGenerator::new(&Words, 0.0, 1)
-            .expect("valid")
-            .with_slots(slots);
+        let generator = ExtractiveGenerator::new(&Words, 0.0, 1).expect("valid").with_slots(slots);
         let query = QueryProcessor::new(names, None).process("cost of the Ember Drone");
         let error = generator.generate(&query, &[context(0, 2023, f64::NAN, &["The Ember Drone costs $9."])]);
         assert!(error.is_err_and(|e| e.to_string().contains("NaN")));

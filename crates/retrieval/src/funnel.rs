@@ -33,14 +33,7 @@ pub struct FunnelConfig {
 impl Default for FunnelConfig {
     /// 1000 (and 500), 500, 20, 10; 0.7 vector; lambda 0.5.
     fn default() -> Self {
-        Self {
-            k1: 1000,
-            k2: 500,
-            k3: 20,
-            k4: 10,
-            vector_weight: 0.7,
-            lambda: 0.5,
-        }
+        Self { k1: 1000, k2: 500, k3: 20, k4: 10, vector_weight: 0.7, lambda: 0.5 }
     }
 }
 
@@ -132,21 +125,12 @@ impl Funnel {
     ) -> Result<Self, RetrievalError> {
         for (what, given) in [("vectors", vectors.rows()), ("token lists", max_sim.len())] {
             if given != documents.len() {
-                return Err(RetrievalError::Length {
-                    what,
-                    given,
-                    of: "documents",
-                    expected: documents.len(),
-                });
+                return Err(RetrievalError::Length { what, given, of: "documents", expected: documents.len() });
             }
         }
         let sizes = [config.k1 + config.k1 / 2, config.k2, config.k3, config.k4];
         if config.k4 == 0 || sizes.windows(2).any(|pair| pair[1] > pair[0]) {
-            return Err(RetrievalError::argument(
-                "sizes",
-                &format!("{sizes:?}"),
-                "positive and falling",
-            ));
+            return Err(RetrievalError::argument("sizes", &format!("{sizes:?}"), "positive and falling"));
         }
         for (name, share) in [("vector_weight", config.vector_weight), ("lambda", config.lambda)] {
             if !(0.0..=1.0).contains(&share) {
@@ -219,9 +203,7 @@ impl Funnel {
         let norm = kernels::norm(vector);
         let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         let terms: BTreeSet<String> = content_terms(text).into_iter().collect();
-        let known = terms
-            .iter()
-            .filter_map(|term| Some((*self.vocabulary.get(term)?, self.bm25.idf(term))));
+        let known = terms.iter().filter_map(|term| Some((*self.vocabulary.get(term)?, self.bm25.idf(term))));
         Ok(FunnelQuery {
             text: text.to_owned(),
             vector: vector.iter().map(|x| x * scale).collect(),
@@ -245,10 +227,7 @@ impl Funnel {
         let third = self.rerank(query, &second, reranker)?;
         let (reranked, clock) = (clock.elapsed(), Instant::now());
         let fourth = self.diversify(&third, self.config.lambda)?;
-        Ok(FunnelRun {
-            stages: [first, second, third, fourth],
-            elapsed: [recalled, mixed, reranked, clock.elapsed()],
-        })
+        Ok(FunnelRun { stages: [first, second, third, fourth], elapsed: [recalled, mixed, reranked, clock.elapsed()] })
     }
 
     /// [`Funnel::run`] for many queries, on all threads.
@@ -261,34 +240,22 @@ impl Funnel {
         recall: Recall,
         reranker: &Reranker,
     ) -> Result<Vec<FunnelRun>, RetrievalError> {
-        queries
-            .par_iter()
-            .map(|query| self.run(query, recall, reranker))
-            .collect()
+        queries.par_iter().map(|query| self.run(query, recall, reranker)).collect()
     }
 
     /// Stage 1: the `k1` nearest by cosine, united with the `k1 / 2` best by BM25; all ranked by cosine, except that BM25 alone
     /// ranks by its own score.
     pub fn recall(&self, query: &FunnelQuery, recall: Recall) -> Vec<Ranked> {
-        let lexical = if recall == Recall::Dense {
-            Vec::new()
-        } else {
-            self.bm25.search(&query.text, self.config.k1 / 2)
-        };
+        let lexical =
+            if recall == Recall::Dense { Vec::new() } else { self.bm25.search(&query.text, self.config.k1 / 2) };
         if recall == Recall::Lexical {
-            let ranked = |hit: &eas_tensor::topk::Scored| Ranked {
-                document: hit.id,
-                score: f64::from(hit.score),
-            };
+            let ranked = |hit: &eas_tensor::topk::Scored| Ranked { document: hit.id, score: f64::from(hit.score) };
             return lexical.iter().map(ranked).collect();
         }
         let cosines = kernels::dot_rows(&query.vector, &self.vectors);
         let dense = top_k(&cosines, self.config.k1);
         let union: BTreeSet<usize> = dense.iter().chain(&lexical).map(|hit| hit.id).collect();
-        let ranked = union.into_iter().map(|document| Ranked {
-            document,
-            score: f64::from(cosines[document]),
-        });
+        let ranked = union.into_iter().map(|document| Ranked { document, score: f64::from(cosines[document]) });
         best_first(ranked.collect(), usize::MAX)
     }
 
@@ -319,16 +286,9 @@ impl Funnel {
         let scores: Vec<f64> = match reranker {
             Reranker::Keep => candidates.iter().map(|c| c.score).collect(),
             Reranker::MaxSim => self.max_sims(query, &documents)?,
-            Reranker::Learned(model) => self
-                .features(query, &documents)?
-                .iter()
-                .map(|f| model.score(f))
-                .collect(),
+            Reranker::Learned(model) => self.features(query, &documents)?.iter().map(|f| model.score(f)).collect(),
         };
-        let ranked = documents
-            .into_iter()
-            .zip(scores)
-            .map(|(document, score)| Ranked { document, score });
+        let ranked = documents.into_iter().zip(scores).map(|(document, score)| Ranked { document, score });
         Ok(best_first(ranked.collect(), self.config.k3))
     }
 
@@ -351,9 +311,7 @@ impl Funnel {
     pub fn features(&self, query: &FunnelQuery, documents: &[usize]) -> Result<Vec<Features>, RetrievalError> {
         let max_sims = self.max_sims(query, documents)?;
         let wanted: HashSet<usize> = documents.iter().copied().collect();
-        let hits = self
-            .bm25
-            .search_where(&query.text, documents.len().max(1), |id| wanted.contains(&id));
+        let hits = self.bm25.search_where(&query.text, documents.len().max(1), |id| wanted.contains(&id));
         let bm25: HashMap<usize, f32> = hits.into_iter().map(|hit| (hit.id, hit.score)).collect();
         let features = documents.iter().zip(max_sims).map(|(&document, max_sim)| Features {
             cosine: self.cosine(query, document),
@@ -384,19 +342,13 @@ impl Funnel {
     fn coverage(&self, query: &FunnelQuery, document: usize) -> f64 {
         let found = |(term, idf): &(u32, f64)| if self.terms[document].contains(term) { *idf } else { 0.0 };
         let covered: f64 = query.known.iter().map(found).sum();
-        if query.total_idf > 0.0 {
-            covered / query.total_idf
-        } else {
-            0.0
-        }
+        if query.total_idf > 0.0 { covered / query.total_idf } else { 0.0 }
     }
 
     fn proximity(&self, query: &FunnelQuery, document: usize) -> f64 {
         let place = |(at, term): (usize, &u32)| Some((at, query.known.iter().position(|(known, _)| known == term)?));
         let places: Vec<(usize, usize)> = self.terms[document].iter().enumerate().filter_map(place).collect();
-        let distinct = (0..query.known.len())
-            .filter(|term| places.iter().any(|(_, t)| t == term))
-            .count();
+        let distinct = (0..query.known.len()).filter(|term| places.iter().any(|(_, t)| t == term)).count();
         if distinct < 2 {
             return 0.0;
         }
@@ -427,9 +379,8 @@ mod tests {
     use super::*;
     use eas_tensor::rng::SplitMix64;
 
-    const WORDS: [&str; 12] = [
-        "sql", "api", "c", "query", "index", "vector", "graph", "cache", "shard", "token", "model", "data",
-    ];
+    const WORDS: [&str; 12] =
+        ["sql", "api", "c", "query", "index", "vector", "graph", "cache", "shard", "token", "model", "data"];
 
     fn vector(word: &str) -> Option<Vec<f32>> {
         let at = WORDS.iter().position(|w| *w == word)?;
@@ -447,18 +398,10 @@ mod tests {
 
     fn funnel() -> Funnel {
         let mut rng = SplitMix64::new(3);
-        let documents: Vec<Vec<&str>> = (0..200)
-            .map(|_| (0..5).map(|_| WORDS[rng.below(12)]).collect())
-            .collect();
+        let documents: Vec<Vec<&str>> = (0..200).map(|_| (0..5).map(|_| WORDS[rng.below(12)]).collect()).collect();
         let texts: Vec<String> = documents.iter().map(|words| words.join(" ")).collect();
         let vectors: Vec<Vec<f32>> = documents.iter().map(|words| mean(words)).collect();
-        let config = FunnelConfig {
-            k1: 80,
-            k2: 40,
-            k3: 10,
-            k4: 5,
-            ..FunnelConfig::default()
-        };
+        let config = FunnelConfig { k1: 80, k2: 40, k3: 10, k4: 5, ..FunnelConfig::default() };
         let max_sim = MaxSim::new(documents, vector).unwrap();
         Funnel::new(config, &texts, Matrix::from_rows(&vectors).unwrap(), max_sim).unwrap()
     }
@@ -490,10 +433,7 @@ mod tests {
     fn short_terms_are_kept_and_stop_words_are_not() {
         let funnel = funnel();
         assert_eq!(ask(&funnel, "SQL API").terms().collect::<Vec<_>>(), ["api", "sql"]);
-        assert_eq!(
-            ask(&funnel, "what is the C API?").terms().collect::<Vec<_>>(),
-            ["api", "c"]
-        );
+        assert_eq!(ask(&funnel, "what is the C API?").terms().collect::<Vec<_>>(), ["api", "c"]);
         let query = ask(&funnel, "sql?");
         let found = funnel.recall(&query, Recall::Lexical);
         assert!(!found.is_empty());
@@ -505,10 +445,7 @@ mod tests {
         let funnel = funnel();
         let query = ask(&funnel, "");
         let run = funnel.run(&query, Recall::Hybrid, &Reranker::MaxSim).unwrap();
-        assert_eq!(
-            run.stages[2].iter().map(|r| r.document).collect::<Vec<_>>(),
-            (0..10).collect::<Vec<_>>()
-        );
+        assert_eq!(run.stages[2].iter().map(|r| r.document).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         assert!(funnel.recall(&query, Recall::Lexical).is_empty());
     }
 
@@ -516,21 +453,10 @@ mod tests {
     fn proximity_is_terms_over_window() {
         let max_sim = MaxSim::new([vec![], vec![], vec![]], vector).unwrap();
         let texts = ["sql x x api sql", "sql x", "api"];
-        let config = FunnelConfig {
-            k1: 3,
-            k2: 3,
-            k3: 3,
-            k4: 3,
-            ..FunnelConfig::default()
-        };
+        let config = FunnelConfig { k1: 3, k2: 3, k3: 3, k4: 3, ..FunnelConfig::default() };
         let funnel = Funnel::new(config, &texts, Matrix::zeros(3, 8), max_sim).unwrap();
         let query = ask(&funnel, "sql api");
-        let proximity: Vec<f64> = funnel
-            .features(&query, &[0, 1, 2])
-            .unwrap()
-            .iter()
-            .map(|f| f.proximity)
-            .collect();
+        let proximity: Vec<f64> = funnel.features(&query, &[0, 1, 2]).unwrap().iter().map(|f| f.proximity).collect();
         assert_eq!(proximity, [1.0, 0.0, 0.0]);
     }
 
@@ -542,27 +468,14 @@ mod tests {
         };
         let good = FunnelConfig::default();
         assert!(build(FunnelConfig { k4: 0, ..good }, 2).is_err());
-        assert!(
-            build(FunnelConfig { k3: 600, ..good }, 2)
-                .unwrap_err()
-                .to_string()
-                .contains("falling")
-        );
+        assert!(build(FunnelConfig { k3: 600, ..good }, 2).unwrap_err().to_string().contains("falling"));
         assert!(build(FunnelConfig { lambda: 1.5, ..good }, 2).is_err());
-        assert!(
-            build(good, 3)
-                .unwrap_err()
-                .to_string()
-                .contains("3 vectors for 2 documents")
-        );
+        assert!(build(good, 3).unwrap_err().to_string().contains("3 vectors for 2 documents"));
         let funnel = build(good, 2).unwrap();
         assert!(funnel.query("sql", &[0.0; 7], vec![]).is_err());
         assert!(funnel.query("sql", &[f32::NAN; 8], vec![]).is_err());
         let query = funnel.query("sql", &[0.0; 8], vec![]).unwrap();
-        let stranger = [Ranked {
-            document: 9,
-            score: 1.0,
-        }];
+        let stranger = [Ranked { document: 9, score: 1.0 }];
         assert!(funnel.rerank(&query, &stranger, &Reranker::MaxSim).is_err());
     }
 }

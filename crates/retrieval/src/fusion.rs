@@ -55,20 +55,10 @@ mod tests {
     #[test]
     fn the_two_fixtures_of_the_chapter() {
         let mut lists = vec![vec!['a', 'b', 'c'], vec!['b', 'd', 'a']];
-        let two = [
-            ('b', 0.032_522_5),
-            ('a', 0.032_266_5),
-            ('d', 0.016_129_0),
-            ('c', 0.015_873_0),
-        ];
+        let two = [('b', 0.032_522_5), ('a', 0.032_266_5), ('d', 0.016_129_0), ('c', 0.015_873_0)];
         close(&reciprocal_rank_fusion(&lists, RRF_K), &two);
         lists.push(vec!['c', 'd', 'a']);
-        let three = [
-            ('a', 0.048_139_5),
-            ('b', 0.032_522_5),
-            ('c', 0.032_266_5),
-            ('d', 0.032_258_1),
-        ];
+        let three = [('a', 0.048_139_5), ('b', 0.032_522_5), ('c', 0.032_266_5), ('d', 0.032_258_1)];
         close(&reciprocal_rank_fusion(&lists, RRF_K), &three);
     }
 
@@ -76,10 +66,7 @@ mod tests {
     fn ranks_that_run_on_over_concatenated_lists_reverse_an_order() {
         let position = |fused: &[(char, f64)], item| fused.iter().position(|f| f.0 == item);
         let apart = reciprocal_rank_fusion(&[vec!['a', 'b', 'c'], vec!['b', 'd', 'a']], RRF_K);
-        assert!(
-            position(&apart, 'd') < position(&apart, 'c'),
-            "second of a list beats third of a list"
-        );
+        assert!(position(&apart, 'd') < position(&apart, 'c'), "second of a list beats third of a list");
         let run_on = reciprocal_rank_fusion(&[vec!['a', 'b', 'c', 'b', 'd', 'a']], RRF_K);
         assert!(position(&run_on, 'd') > position(&run_on, 'c'), "as rank 5 it doesn't");
     }

@@ -79,11 +79,7 @@ pub struct Answer {
 impl Answer {
     /// "Not found."
     pub fn abstain() -> Self {
-        Self {
-            text: "Not found in the documents.".to_owned(),
-            abstained: true,
-            ..Self::default()
-        }
+        Self { text: "Not found in the documents.".to_owned(), abstained: true, ..Self::default() }
     }
 }
 
@@ -302,15 +298,9 @@ impl OpenAiGenerator {
     fn transport(&self, error: ureq::Error) -> GenerateError {
         let url = self.url.clone();
         match error {
-            ureq::Error::Timeout(_) => GenerateError::Timeout {
-                url,
-                after: self.config.timeout,
-            },
+            ureq::Error::Timeout(_) => GenerateError::Timeout { url, after: self.config.timeout },
             ureq::Error::BodyExceedsLimit(limit) => GenerateError::TooLarge { url, limit },
-            other => GenerateError::Transport {
-                url,
-                reason: other.to_string(),
-            },
+            other => GenerateError::Transport { url, reason: other.to_string() },
         }
     }
 }
@@ -318,11 +308,8 @@ impl OpenAiGenerator {
 impl Generator for OpenAiGenerator {
     fn generate(&self, query: &Query, contexts: &[Context]) -> Result<Answer, GenerateError> {
         let body = self.post(&self.request(query, contexts).to_string())?;
-        let malformed = |problem: String| GenerateError::Malformed {
-            url: self.url.clone(),
-            problem,
-            start: start_of(&body),
-        };
+        let malformed =
+            |problem: String| GenerateError::Malformed { url: self.url.clone(), problem, start: start_of(&body) };
         let parsed: Json = serde_json::from_str(&body).map_err(|e| malformed(format!("what isn't JSON ({e})")))?;
         let text = parsed["choices"][0]["message"]["content"]
             .as_str()
@@ -331,11 +318,7 @@ impl Generator for OpenAiGenerator {
         if text.is_empty() || text.contains(NOT_FOUND) {
             return Ok(Answer::abstain());
         }
-        Ok(Answer {
-            text: text.to_owned(),
-            citations: cited(text, contexts),
-            ..Answer::default()
-        })
+        Ok(Answer { text: text.to_owned(), citations: cited(text, contexts), ..Answer::default() })
     }
 }
 
@@ -363,19 +346,11 @@ fn cited(text: &str, contexts: &[Context]) -> Vec<Citation> {
             let quoted = normal(&text[from..text.len() - rest.len() + open]);
             let citation = match number.checked_sub(1).and_then(|n| contexts.get(n)) {
                 Some(context) => {
-                    let sentence = context
-                        .sentences
-                        .iter()
-                        .find(|(_, s)| !quoted.is_empty() && quoted.contains(&normal(s)));
-                    Citation {
-                        document: context.document,
-                        sentence: sentence.map_or(usize::MAX, |s| s.0),
-                    }
+                    let sentence =
+                        context.sentences.iter().find(|(_, s)| !quoted.is_empty() && quoted.contains(&normal(s)));
+                    Citation { document: context.document, sentence: sentence.map_or(usize::MAX, |s| s.0) }
                 }
-                None => Citation {
-                    document: usize::MAX,
-                    sentence: usize::MAX,
-                },
+                None => Citation { document: usize::MAX, sentence: usize::MAX },
             };
             if !citations.contains(&citation) {
                 citations.push(citation);
@@ -389,11 +364,7 @@ fn cited(text: &str, contexts: &[Context]) -> Vec<Citation> {
 
 /// Single spaces and no closing punctuation: quotes are compared without regard to layout.
 fn normal(text: &str) -> String {
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim_end_matches(['.', '!', '?'])
-        .to_owned()
+    text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(['.', '!', '?']).to_owned()
 }
 
 fn start_of(body: &str) -> String {
@@ -433,9 +404,7 @@ mod tests {
                 }
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).expect("the body");
-                sender
-                    .send(head + "\n" + &String::from_utf8_lossy(&body))
-                    .expect("the test waits");
+                sender.send(head + "\n" + &String::from_utf8_lossy(&body)).expect("the test waits");
                 let mut stream = reader.into_inner();
                 if reply.is_empty() {
                     silent.push(stream);
@@ -453,23 +422,15 @@ mod tests {
     }
 
     fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-        let mut out = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n",
-            body.len()
-        )
-        .into_bytes();
+        let mut out =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len())
+                .into_bytes();
         out.extend_from_slice(body);
         out
     }
 
     fn completion(text: &str) -> Vec<u8> {
-        reply(
-            "200 OK",
-            "",
-            json!({ "choices": [{ "message": { "content": text } }] })
-                .to_string()
-                .as_bytes(),
-        )
+        reply("200 OK", "", json!({ "choices": [{ "message": { "content": text } }] }).to_string().as_bytes())
     }
 
     fn client(url: &str) -> OpenAiGenerator {
@@ -497,9 +458,7 @@ mod tests {
     #[test]
     fn the_server_gets_every_context_and_the_answer_its_citations() {
         let (url, received, handle) = server(vec![completion("The tank holds 1.8 litres. [1]")]);
-        let answer = client(&url)
-            .generate(&Query::plain("How much fits?"), &contexts())
-            .expect("an answer");
+        let answer = client(&url).generate(&Query::plain("How much fits?"), &contexts()).expect("an answer");
         let request = received.recv().expect("one request");
         handle.join().expect("the server ends");
         assert!(request.starts_with("POST /v1/chat/completions"), "{request}");
@@ -512,13 +471,7 @@ mod tests {
         ] {
             assert!(request.contains(part), "{part} is missing in {request}");
         }
-        assert_eq!(
-            answer.citations,
-            [Citation {
-                document: 10,
-                sentence: 3
-            }]
-        );
+        assert_eq!(answer.citations, [Citation { document: 10, sentence: 3 }]);
         assert!(!answer.abstained);
     }
 
@@ -526,61 +479,27 @@ mod tests {
     fn not_found_abstains_and_unknown_passages_stay_visible() {
         let (url, _received, handle) = server(vec![completion("NOT FOUND"), completion("It is blue. [7]")]);
         let client = client(&url);
-        assert!(
-            client
-                .generate(&Query::plain("?"), &contexts())
-                .expect("an answer")
-                .abstained
-        );
+        assert!(client.generate(&Query::plain("?"), &contexts()).expect("an answer").abstained);
         let invented = client.generate(&Query::plain("?"), &contexts()).expect("an answer");
         handle.join().expect("the server ends");
-        assert_eq!(
-            invented.citations,
-            [Citation {
-                document: usize::MAX,
-                sentence: usize::MAX
-            }]
-        );
+        assert_eq!(invented.citations, [Citation { document: usize::MAX, sentence: usize::MAX }]);
     }
 
     #[test]
     fn too_many_requests_are_retried_but_not_for_ever() {
         let busy = reply("429 Too Many Requests", "retry-after: 0\r\n", b"later");
-        let (url, received, handle) = server(vec![
-            busy.clone(),
-            busy.clone(),
-            completion("The pump is rated at nine bar. [2]"),
-        ]);
-        let answer = client(&url)
-            .generate(&Query::plain("?"), &contexts())
-            .expect("the third attempt");
+        let (url, received, handle) =
+            server(vec![busy.clone(), busy.clone(), completion("The pump is rated at nine bar. [2]")]);
+        let answer = client(&url).generate(&Query::plain("?"), &contexts()).expect("the third attempt");
         handle.join().expect("the server ends");
         assert_eq!(received.iter().count(), 3);
-        assert_eq!(
-            answer.citations,
-            [Citation {
-                document: 11,
-                sentence: 3
-            }]
-        );
+        assert_eq!(answer.citations, [Citation { document: 11, sentence: 3 }]);
 
         let (url, received, handle) = server(vec![busy.clone(), busy.clone(), busy]);
-        let error = client(&url)
-            .generate(&Query::plain("?"), &contexts())
-            .expect_err("it stays busy");
+        let error = client(&url).generate(&Query::plain("?"), &contexts()).expect_err("it stays busy");
         handle.join().expect("the server ends");
         assert_eq!(received.iter().count(), 3);
-        assert!(
-            matches!(
-                error,
-                GenerateError::Status {
-                    status: 429,
-                    attempts: 3,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, GenerateError::Status { status: 429, attempts: 3, .. }), "{error}");
     }
 
     #[test]
@@ -590,10 +509,7 @@ mod tests {
         handle.join().expect("the server ends");
         assert_eq!(received.iter().count(), 1);
         let text = error.to_string();
-        assert!(
-            text.contains("500") && text.contains("out of memory") && text.contains("1 attempt"),
-            "{text}"
-        );
+        assert!(text.contains("500") && text.contains("out of memory") && text.contains("1 attempt"), "{text}");
     }
 
     #[test]
@@ -620,9 +536,7 @@ mod tests {
         handle.join().expect("the server ends");
 
         let (url, _received, handle) = server(vec![b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()]);
-        let error = self::client(&url)
-            .generate(&Query::plain("?"), &contexts())
-            .expect_err("not HTTP");
+        let error = self::client(&url).generate(&Query::plain("?"), &contexts()).expect_err("not HTTP");
         handle.join().expect("the server ends");
         assert!(matches!(error, GenerateError::Transport { .. }), "{error}");
     }
@@ -637,29 +551,19 @@ mod tests {
             .generate(&Query::plain("?"), &contexts())
             .expect_err("too large");
         handle.join().expect("the server ends");
-        assert!(
-            matches!(error, GenerateError::TooLarge { limit: 10_000, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, GenerateError::TooLarge { limit: 10_000, .. }), "{error}");
     }
 
     #[test]
     fn a_server_that_is_not_there_and_bad_settings() {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port")
-            .port();
-        let error = client(&format!("http://127.0.0.1:{port}"))
-            .generate(&Query::plain("?"), &[])
-            .expect_err("nobody listens");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let error =
+            client(&format!("http://127.0.0.1:{port}")).generate(&Query::plain("?"), &[]).expect_err("nobody listens");
         assert!(matches!(error, GenerateError::Transport { .. }), "{error}");
         let of = |change: fn(&mut OpenAiConfig)| {
             let mut config = OpenAiConfig::new("http://localhost/v1", "m");
             change(&mut config);
-            OpenAiGenerator::new(config)
-                .err()
-                .map(|e| e.to_string())
-                .unwrap_or_default()
+            OpenAiGenerator::new(config).err().map(|e| e.to_string()).unwrap_or_default()
         };
         assert!(of(|c| c.base_url = "ftp://x".into()).contains("ftp://x"));
         assert!(of(|c| c.attempts = 0).contains("attempts is 0"));

@@ -34,11 +34,7 @@ impl CitationGraph {
         for (from, to) in sorted {
             let edge = || format!("{from} -> {to}");
             if from >= n || to >= n {
-                return Err(RetrievalError::argument(
-                    "edge",
-                    &edge(),
-                    "one between nodes of the graph",
-                ));
+                return Err(RetrievalError::argument("edge", &edge(), "one between nodes of the graph"));
             }
             if from == to {
                 return Err(RetrievalError::argument("edge", &edge(), "one to another node"));
@@ -72,10 +68,7 @@ impl CitationGraph {
     /// The graph with every edge turned round.
     #[must_use]
     pub fn transpose(&self) -> Self {
-        Self {
-            cites: self.cited_by.clone(),
-            cited_by: self.cites.clone(),
-        }
+        Self { cites: self.cited_by.clone(), cited_by: self.cites.clone() }
     }
 
     /// Bibliographic coupling: the references that `a` and `b` share (Kessler 1963). Fixed from the day of publication.
@@ -108,17 +101,11 @@ impl CitationGraph {
         let mut rank = vec![1.0 / n; self.len()];
         // Each round shrinks the error by the damping factor.
         for _ in 0..10_000 {
-            let dangling: f64 = (0..self.len())
-                .filter(|&i| self.cites[i].is_empty())
-                .map(|i| rank[i])
-                .sum();
+            let dangling: f64 = (0..self.len()).filter(|&i| self.cites[i].is_empty()).map(|i| rank[i]).sum();
             let anew = (1.0 - damping + damping * dangling) / n;
             let share = |&citer: &usize| rank[citer] / self.cites[citer].len() as f64;
-            let next: Vec<f64> = self
-                .cited_by
-                .iter()
-                .map(|from| anew + damping * from.iter().map(share).sum::<f64>())
-                .collect();
+            let next: Vec<f64> =
+                self.cited_by.iter().map(|from| anew + damping * from.iter().map(share).sum::<f64>()).collect();
             let change: f64 = next.iter().zip(&rank).map(|(a, b)| (a - b).abs()).sum();
             rank = next;
             if change < 1e-12 {
@@ -152,26 +139,23 @@ impl CitationGraph {
         }
         for _ in 0..rounds {
             let mut next = vectors.clone();
-            next.as_mut_slice()
-                .par_chunks_exact_mut(vectors.dim())
-                .enumerate()
-                .for_each(|(node, row)| {
-                    let (cites, cited_by) = (&self.cites[node], &self.cited_by[node]);
-                    let count = cites.len() + cited_by.len();
-                    if count == 0 {
-                        return;
+            next.as_mut_slice().par_chunks_exact_mut(vectors.dim()).enumerate().for_each(|(node, row)| {
+                let (cites, cited_by) = (&self.cites[node], &self.cited_by[node]);
+                let count = cites.len() + cited_by.len();
+                if count == 0 {
+                    return;
+                }
+                let mut sum = vec![0.0f32; row.len()];
+                for &neighbour in cites.iter().chain(cited_by) {
+                    for (s, x) in sum.iter_mut().zip(current.row(neighbour)) {
+                        *s += x;
                     }
-                    let mut sum = vec![0.0f32; row.len()];
-                    for &neighbour in cites.iter().chain(cited_by) {
-                        for (s, x) in sum.iter_mut().zip(current.row(neighbour)) {
-                            *s += x;
-                        }
-                    }
-                    let (own, others) = ((1.0 - alpha) as f32, (alpha / count as f64) as f32);
-                    for (x, s) in row.iter_mut().zip(&sum) {
-                        *x = own * *x + others * s;
-                    }
-                });
+                }
+                let (own, others) = ((1.0 - alpha) as f32, (alpha / count as f64) as f32);
+                for (x, s) in row.iter_mut().zip(&sum) {
+                    *x = own * *x + others * s;
+                }
+            });
             next.normalize_rows();
             for node in (0..self.len()).filter(|&i| self.cites[i].is_empty() && self.cited_by[i].is_empty()) {
                 next.row_mut(node).copy_from_slice(vectors.row(node));
@@ -210,14 +194,7 @@ mod tests {
         let (one, two, three, four) = (0, 1, 2, 3);
         assert_abs_diff_eq!(graph.coupling(one, two).jaccard, 0.5);
         assert_abs_diff_eq!(graph.coupling(two, three).jaccard, 0.5);
-        assert_eq!(
-            graph.coupling(one, three),
-            Overlap {
-                shared: 0,
-                jaccard: 0.0,
-                salton: 0.0
-            }
-        );
+        assert_eq!(graph.coupling(one, three), Overlap { shared: 0, jaccard: 0.0, salton: 0.0 });
         assert_abs_diff_eq!(graph.cocitation(one, four).jaccard, 1.0 / 3.0, epsilon = 1e-12);
         assert_abs_diff_eq!(graph.cocitation(one, four).salton, 0.5, epsilon = 1e-12);
         assert_eq!(graph.two_hop(four), [two, three]);
@@ -272,9 +249,6 @@ mod tests {
         assert!(graph.pagerank(1.0).is_err() && graph.pagerank(f64::NAN).is_err());
         assert!(graph.smooth(&Matrix::zeros(3, 2), 0.3, 1).is_err());
         assert!(graph.smooth(&Matrix::zeros(4, 2), 1.5, 1).is_err());
-        assert_eq!(
-            CitationGraph::new(0, &[]).unwrap().pagerank(0.85).unwrap(),
-            Vec::<f64>::new()
-        );
+        assert_eq!(CitationGraph::new(0, &[]).unwrap().pagerank(0.85).unwrap(), Vec::<f64>::new());
     }
 }

@@ -105,12 +105,7 @@ pub fn style_descriptor(image: &Image) -> Result<Vec<f32>, MediaError> {
 /// What a sound sounds like whatever its loudness: mean and deviation of 40 log-mel bands (frames of 256 samples), the
 /// means less their own mean; 80 numbers of unit length.
 pub fn audio_descriptor(samples: &[f32], sample_rate: f64) -> Result<Vec<f32>, MediaError> {
-    let front_end = LogMel {
-        sample_rate,
-        n_fft: 256,
-        hop: 128,
-        bands: 40,
-    };
+    let front_end = LogMel { sample_rate, n_fft: 256, hop: 128, bands: 40 };
     let features = front_end.features(samples)?;
     let (means, deviations) = features.split_at(40);
     let level = means.iter().sum::<f32>() / 40.0;
@@ -189,11 +184,9 @@ impl Descriptors {
         match media {
             Media::Image(image) => Self::of_frames(std::slice::from_ref(image)),
             Media::Video(frames) => Self::of_frames(frames),
-            Media::Audio { samples, sample_rate } => Ok(Self {
-                content: audio_descriptor(samples, *sample_rate)?,
-                style: None,
-                hashes: Vec::new(),
-            }),
+            Media::Audio { samples, sample_rate } => {
+                Ok(Self { content: audio_descriptor(samples, *sample_rate)?, style: None, hashes: Vec::new() })
+            }
         }
     }
 
@@ -201,11 +194,7 @@ impl Descriptors {
         let describe = |frame: &Image| {
             let luminance = frame.luminance();
             refuse_flat(&luminance)?;
-            Ok((
-                content_descriptor(frame)?,
-                style_descriptor(frame)?,
-                perceptual_hash(&luminance)?,
-            ))
+            Ok((content_descriptor(frame)?, style_descriptor(frame)?, perceptual_hash(&luminance)?))
         };
         let described = frames.iter().map(describe).collect::<Result<Vec<_>, MediaError>>()?;
         let Some((content, style, _)) = described.first() else {
@@ -282,10 +271,8 @@ impl MediaIndex {
 
     /// [`MediaIndex::insert`] for many assets, described in parallel. When one is refused none is added.
     pub fn insert_all(&mut self, assets: &[(u64, Media)]) -> Result<(), MediaError> {
-        let described: Vec<Descriptors> = assets
-            .par_iter()
-            .map(|(_, media)| Descriptors::of(media))
-            .collect::<Result<_, _>>()?;
+        let described: Vec<Descriptors> =
+            assets.par_iter().map(|(_, media)| Descriptors::of(media)).collect::<Result<_, _>>()?;
         for ((id, _), descriptors) in assets.iter().zip(described) {
             self.store(*id, descriptors);
         }
@@ -341,10 +328,7 @@ impl MediaIndex {
                 best.push(at, score);
             }
         }
-        let hit = |scored: eas_tensor::Scored| MediaHit {
-            id: *ids[scored.id].0,
-            score: scored.score,
-        };
+        let hit = |scored: eas_tensor::Scored| MediaHit { id: *ids[scored.id].0, score: scored.score };
         best.into_sorted_vec().into_iter().map(hit).collect()
     }
 
@@ -366,10 +350,7 @@ impl MediaIndex {
             }
         }
         let sorted: BTreeSet<(u32, u64)> = nearest.into_iter().map(|(other, distance)| (distance, other)).collect();
-        Ok(sorted
-            .into_iter()
-            .map(|(distance, id)| Duplicate { id, distance })
-            .collect())
+        Ok(sorted.into_iter().map(|(distance, id)| Duplicate { id, distance }).collect())
     }
 
     /// The `k` other assets nearest to asset `id` in each sense.
@@ -379,11 +360,7 @@ impl MediaIndex {
         Ok(Neighbours {
             content: others(self.search_content(own, k + 1)),
             style: others(self.search_style(own, k + 1)),
-            duplicates: if own.is_sound() {
-                Vec::new()
-            } else {
-                self.duplicates(id, Self::RADIUS)?
-            },
+            duplicates: if own.is_sound() { Vec::new() } else { self.duplicates(id, Self::RADIUS)? },
         })
     }
 }
@@ -436,30 +413,23 @@ mod tests {
         }
         let mut index = MediaIndex::new();
         let orange = Image::new(8, 8, [255, 165, 0].repeat(64)).unwrap();
-        assert!(matches!(
-            index.insert(1, &Media::Image(orange)),
-            Err(MediaError::Flat { .. })
-        ));
+        assert!(matches!(index.insert(1, &Media::Image(orange)), Err(MediaError::Flat { .. })));
         assert!(index.is_empty());
     }
 
     #[test]
     fn descriptors_have_their_stated_size_and_unit_length() {
         for picture in pictures(1, 3).unwrap().iter().step_by(4) {
-            for (descriptor, dim) in [
-                (content_descriptor(&picture.image).unwrap(), 128),
-                (style_descriptor(&picture.image).unwrap(), 102),
-            ] {
+            for (descriptor, dim) in
+                [(content_descriptor(&picture.image).unwrap(), 128), (style_descriptor(&picture.image).unwrap(), 102)]
+            {
                 assert_eq!(descriptor.len(), dim);
                 assert!((kernels::norm(&descriptor) - 1.0).abs() < 1e-5);
             }
         }
         let sound: Vec<f32> = (0..4_000).map(|i| (0.3 * i as f32).sin()).collect();
         let quiet: Vec<f32> = sound.iter().map(|x| 0.1 * x).collect();
-        let (a, b) = (
-            audio_descriptor(&sound, 8e3).unwrap(),
-            audio_descriptor(&quiet, 8e3).unwrap(),
-        );
+        let (a, b) = (audio_descriptor(&sound, 8e3).unwrap(), audio_descriptor(&quiet, 8e3).unwrap());
         assert_eq!(a.len(), 80);
         assert!(kernels::cosine(&a, &b) > 0.99);
     }
@@ -469,10 +439,8 @@ mod tests {
         let set = pictures(1, 9).unwrap();
         let image = |i: usize| Media::Image(set[i].image.clone());
         let mut rng = SplitMix64::new(1);
-        let mut hiss = || Media::Audio {
-            samples: (0..2_000).map(|_| rng.normal() as f32).collect(),
-            sample_rate: 8_000.0,
-        };
+        let mut hiss =
+            || Media::Audio { samples: (0..2_000).map(|_| rng.normal() as f32).collect(), sample_rate: 8_000.0 };
         let mut index = MediaIndex::new();
         let assets = vec![(7, image(0)), (3, image(6)), (9, hiss()), (10, hiss())];
         index.insert_all(&assets).unwrap();
@@ -508,10 +476,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id, 1);
         assert_eq!(index.insert(5, &Media::Video(vec![])), Err(MediaError::NoFrames));
-        let broken = Media::Audio {
-            samples: vec![f32::NAN],
-            sample_rate: 8_000.0,
-        };
+        let broken = Media::Audio { samples: vec![f32::NAN], sample_rate: 8_000.0 };
         assert!(index.insert(6, &broken).is_err());
         assert_eq!(index.len(), 2);
     }

@@ -35,11 +35,7 @@ pub fn mmr(
         return Err(RetrievalError::argument("k", &k, "at least 1"));
     }
     if let Some(i) = relevance.iter().position(|r| r.is_nan()) {
-        return Err(RetrievalError::argument(
-            "relevance",
-            &format!("NaN at {i}"),
-            "a number",
-        ));
+        return Err(RetrievalError::argument("relevance", &format!("NaN at {i}"), "a number"));
     }
     let mut left: Vec<usize> = (0..relevance.len()).collect();
     // The greatest similarity of each item to the selected ones; an item has no rival before the first selection.
@@ -132,12 +128,7 @@ mod tests {
         for (lambda, k) in [(-0.1, 3), (1.1, 3), (f64::NAN, 3), (0.5, 0)] {
             assert!(mmr(&RELEVANCE, fixture, k, lambda).is_err());
         }
-        assert!(
-            mmr(&[0.5, f64::NAN], fixture, 1, 0.5)
-                .unwrap_err()
-                .to_string()
-                .contains("NaN at 1")
-        );
+        assert!(mmr(&[0.5, f64::NAN], fixture, 1, 0.5).unwrap_err().to_string().contains("NaN at 1"));
         assert!(mmr(&[0.5, 0.4], |_, _| f64::NAN, 2, 0.5).is_err());
     }
 

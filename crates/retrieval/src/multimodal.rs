@@ -57,9 +57,7 @@ impl MultiModalQuery {
         let parts: Vec<_> = parts.into_iter().collect();
         let weight = 1.0 / parts.len().max(1) as f32;
         let weighted = parts.into_iter().map(|(modality, vector)| (modality, vector, weight));
-        Self {
-            parts: weighted.collect(),
-        }
+        Self { parts: weighted.collect() }
     }
 
     /// Modality, vector and weight of each part.
@@ -108,11 +106,7 @@ struct Shelf {
 impl CrossModalIndex {
     /// An empty index of vectors of dimension `dim`.
     pub fn new(dim: usize, calibration: Calibration) -> Self {
-        Self {
-            dim,
-            calibration,
-            shelves: Default::default(),
-        }
+        Self { dim, calibration, shelves: Default::default() }
     }
 
     /// Number of entries of a modality.
@@ -161,15 +155,8 @@ impl CrossModalIndex {
             .into_iter()
             .filter(|&(id, _)| filter(id))
             .map(|(id, scores)| {
-                let weighted = query
-                    .parts
-                    .iter()
-                    .zip(scores)
-                    .map(|((_, _, weight), score)| weight * score);
-                Hit {
-                    id,
-                    score: weighted.sum(),
-                }
+                let weighted = query.parts.iter().zip(scores).map(|((_, _, weight), score)| weight * score);
+                Hit { id, score: weighted.sum() }
             })
             .collect();
         hits.sort_by(|a, b| compare_scores(b.score, a.score).then(a.id.cmp(&b.id)));
@@ -222,11 +209,7 @@ impl CrossModalIndex {
 
     fn unit(&self, vector: &[f32]) -> Result<Vec<f32>, RetrievalError> {
         if vector.len() != self.dim {
-            return Err(TensorError::Dimension {
-                expected: self.dim,
-                got: vector.len(),
-            }
-            .into());
+            return Err(TensorError::Dimension { expected: self.dim, got: vector.len() }.into());
         }
         let mut row = Matrix::from_vec(1, self.dim, vector.to_vec())?;
         row.check_finite()?;
@@ -258,9 +241,11 @@ mod tests {
     }
 
     fn query() -> MultiModalQuery {
-        MultiModalQuery::new()
-            .with(Modality::Text, vec![1.0, 0.0, 0.0], 0.6)
-            .with(Modality::Image, vec![0.0, 1.0, 0.0], 0.4)
+        MultiModalQuery::new().with(Modality::Text, vec![1.0, 0.0, 0.0], 0.6).with(
+            Modality::Image,
+            vec![0.0, 1.0, 0.0],
+            0.4,
+        )
     }
 
     fn fixture() -> CrossModalIndex {

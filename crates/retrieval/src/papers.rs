@@ -23,20 +23,12 @@ impl AliasTable {
         let mut canonical: BTreeMap<String, String> = BTreeMap::new();
         for group in groups {
             let Some(first) = group.first().map(AsRef::as_ref) else {
-                return Err(RetrievalError::argument(
-                    "group of spellings",
-                    &"empty",
-                    "at least one spelling",
-                ));
+                return Err(RetrievalError::argument("group of spellings", &"empty", "at least one spelling"));
             };
             for spelling in group {
                 let before = canonical.insert(folded(spelling.as_ref()), first.to_string());
                 if before.is_some_and(|other| other != first) {
-                    return Err(RetrievalError::argument(
-                        "spelling",
-                        &spelling.as_ref(),
-                        "one of a single entity",
-                    ));
+                    return Err(RetrievalError::argument("spelling", &spelling.as_ref(), "one of a single entity"));
                 }
             }
         }
@@ -45,10 +37,7 @@ impl AliasTable {
 
     /// The canonical name of `name`; a name that isn't in the table stands for itself.
     pub fn resolve(&self, name: &str) -> String {
-        self.canonical
-            .get(&folded(name))
-            .cloned()
-            .unwrap_or_else(|| name.to_string())
+        self.canonical.get(&folded(name)).cloned().unwrap_or_else(|| name.to_string())
     }
 
     fn same(&self, a: &str, b: &str) -> bool {
@@ -57,10 +46,7 @@ impl AliasTable {
 }
 
 fn folded(name: &str) -> String {
-    name.chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// Conditions that a paper must meet; the default has none.
@@ -100,10 +86,7 @@ pub struct Scoring {
 
 impl Default for Scoring {
     fn default() -> Self {
-        Self {
-            prior: CitationPrior::Bounded { weight: 0.1 },
-            half_life: None,
-        }
+        Self { prior: CitationPrior::Bounded { weight: 0.1 }, half_life: None }
     }
 }
 
@@ -169,13 +152,7 @@ impl PaperIndex {
         }
         let graph = CitationGraph::new(papers.len(), &edges)?;
         let vectors = graph.smooth(text, alpha, rounds)?;
-        Ok(Self {
-            papers,
-            position,
-            graph,
-            vectors,
-            aliases,
-        })
+        Ok(Self { papers, position, graph, vectors, aliases })
     }
 
     /// The citation graph; its nodes are positions in the papers given.
@@ -197,11 +174,7 @@ impl PaperIndex {
         scoring: &Scoring,
     ) -> Result<Vec<PaperHit>, RetrievalError> {
         if query.len() != self.vectors.dim() {
-            return Err(eas_tensor::TensorError::Dimension {
-                expected: self.vectors.dim(),
-                got: query.len(),
-            }
-            .into());
+            return Err(eas_tensor::TensorError::Dimension { expected: self.vectors.dim(), got: query.len() }.into());
         }
         if let Some(x) = query.iter().find(|x| !x.is_finite()) {
             return Err(RetrievalError::argument("query value", x, "finite"));
@@ -209,10 +182,7 @@ impl PaperIndex {
         if let Some((years, _)) = scoring.half_life.filter(|(years, _)| years.is_nan() || *years <= 0.0) {
             return Err(RetrievalError::argument("half-life", &years, "positive"));
         }
-        let most = (0..self.papers.len())
-            .map(|i| self.graph.cited_by(i).len())
-            .max()
-            .unwrap_or(0);
+        let most = (0..self.papers.len()).map(|i| self.graph.cited_by(i).len()).max().unwrap_or(0);
         let score = |at: usize| {
             let cosine = f64::from(kernels::dot(query, self.vectors.row(at)));
             let cited = (self.graph.cited_by(at).len() as f64).ln_1p();
@@ -259,25 +229,16 @@ impl PaperIndex {
                 best.push(rank, score);
             }
         }
-        let hit = |scored: eas_tensor::Scored| PaperHit {
-            id: by_id[scored.id].0,
-            score: scored.score,
-        };
+        let hit = |scored: eas_tensor::Scored| PaperHit { id: by_id[scored.id].0, score: scored.score };
         best.into_sorted_vec().into_iter().map(hit).collect()
     }
 
     fn admits(&self, filter: &PaperFilter, at: usize) -> bool {
         let paper = &self.papers[at];
         let years = filter.years.as_ref().is_none_or(|years| years.contains(&paper.year));
-        let author = filter
-            .author
-            .as_ref()
-            .is_none_or(|name| paper.authors.iter().any(|a| folded(a) == folded(name)));
+        let author = filter.author.as_ref().is_none_or(|name| paper.authors.iter().any(|a| folded(a) == folded(name)));
         let mut mentioned = paper.entities.values().flatten();
-        let entity = filter
-            .entity
-            .as_ref()
-            .is_none_or(|name| mentioned.any(|e| self.aliases.same(e, name)));
+        let entity = filter.entity.as_ref().is_none_or(|name| mentioned.any(|e| self.aliases.same(e, name)));
         years && author && entity
     }
 }
@@ -377,25 +338,13 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_lower_id_and_without_smoothing_text_decides() {
-        let plain = Scoring {
-            prior: CitationPrior::None,
-            half_life: None,
-        };
-        let hits = index(0.0)
-            .search(&[1.0, 0.0], 10, &PaperFilter::default(), &plain)
-            .unwrap();
+        let plain = Scoring { prior: CitationPrior::None, half_life: None };
+        let hits = index(0.0).search(&[1.0, 0.0], 10, &PaperFilter::default(), &plain).unwrap();
         assert_eq!(ids(&hits), [30, 40, 20, 10]);
         assert_eq!(hits.iter().map(|h| h.score).collect::<Vec<_>>(), [1.0, 1.0, 0.6, 0.0]);
-        assert!(
-            index(0.0)
-                .search(&[1.0, 0.0], 0, &PaperFilter::default(), &plain)
-                .unwrap()
-                .is_empty()
-        );
+        assert!(index(0.0).search(&[1.0, 0.0], 0, &PaperFilter::default(), &plain).unwrap().is_empty());
         // Paper 10 says nothing of the query, but its neighbours do.
-        let smoothed = index(0.3)
-            .search(&[1.0, 0.0], 10, &PaperFilter::default(), &plain)
-            .unwrap();
+        let smoothed = index(0.3).search(&[1.0, 0.0], 10, &PaperFilter::default(), &plain).unwrap();
         assert!(smoothed.iter().all(|hit| hit.score > 0.2));
     }
 
@@ -409,63 +358,25 @@ mod tests {
         // Paper 40 has two citations, as many as any.
         assert!((score(Scoring::default(), 40) - 1.1).abs() < 1e-6);
         assert!((score(Scoring::default(), 30) - 1.0).abs() < 1e-6);
-        let additive = Scoring {
-            prior: CitationPrior::Additive,
-            half_life: None,
-        };
+        let additive = Scoring { prior: CitationPrior::Additive, half_life: None };
         assert!((score(additive, 10) - 3f32.ln() / 10.0).abs() < 1e-6);
-        let aged = Scoring {
-            prior: CitationPrior::None,
-            half_life: Some((7.0, 2024)),
-        };
+        let aged = Scoring { prior: CitationPrior::None, half_life: Some((7.0, 2024)) };
         assert!((score(aged, 40) - 0.25).abs() < 1e-6);
     }
 
     #[test]
     fn filters_never_leak() {
         let search = |filter: PaperFilter| {
-            let mut found = ids(&index(0.3)
-                .search(&[0.6, 0.8], 10, &filter, &Scoring::default())
-                .unwrap());
+            let mut found = ids(&index(0.3).search(&[0.6, 0.8], 10, &filter, &Scoring::default()).unwrap());
             found.sort_unstable();
             found
         };
         let all = PaperFilter::default();
-        assert_eq!(
-            search(PaperFilter {
-                years: Some(2015..=2020),
-                ..all.clone()
-            }),
-            [10, 20]
-        );
-        assert_eq!(
-            search(PaperFilter {
-                author: Some("A BERG".into()),
-                ..all.clone()
-            }),
-            [20, 30, 40]
-        );
-        assert_eq!(
-            search(PaperFilter {
-                entity: Some("nial5".into()),
-                ..all.clone()
-            }),
-            [10, 30, 40]
-        );
-        assert_eq!(
-            search(PaperFilter {
-                entity: Some("copper".into()),
-                ..all.clone()
-            }),
-            [20]
-        );
-        assert!(
-            search(PaperFilter {
-                author: Some("nobody".into()),
-                ..all
-            })
-            .is_empty()
-        );
+        assert_eq!(search(PaperFilter { years: Some(2015..=2020), ..all.clone() }), [10, 20]);
+        assert_eq!(search(PaperFilter { author: Some("A BERG".into()), ..all.clone() }), [20, 30, 40]);
+        assert_eq!(search(PaperFilter { entity: Some("nial5".into()), ..all.clone() }), [10, 30, 40]);
+        assert_eq!(search(PaperFilter { entity: Some("copper".into()), ..all.clone() }), [20]);
+        assert!(search(PaperFilter { author: Some("nobody".into()), ..all }).is_empty());
     }
 
     #[test]
@@ -504,27 +415,13 @@ mod tests {
         let mut twice = small();
         twice[1].id = 40;
         assert!(build(twice).is_err());
-        assert!(
-            build(
-                small()[..3]
-                    .iter()
-                    .map(|p| Paper {
-                        cites: vec![],
-                        ..p.clone()
-                    })
-                    .collect()
-            )
-            .is_err()
-        );
+        assert!(build(small()[..3].iter().map(|p| Paper { cites: vec![], ..p.clone() }).collect()).is_err());
         assert!(AliasTable::new(&[vec!["a", "b"], vec!["c", "B."]]).is_err());
         assert!(AliasTable::new::<&str>(&[vec![]]).is_err());
         let search = |query: &[f32], scoring: &Scoring| index(0.0).search(query, 3, &PaperFilter::default(), scoring);
         assert!(search(&[1.0], &Scoring::default()).is_err());
         assert!(search(&[1.0, f32::NAN], &Scoring::default()).is_err());
-        let never = Scoring {
-            half_life: Some((0.0, 2024)),
-            ..Scoring::default()
-        };
+        let never = Scoring { half_life: Some((0.0, 2024)), ..Scoring::default() };
         assert!(search(&[1.0, 0.0], &never).is_err());
     }
 }

@@ -168,21 +168,13 @@ impl Columns {
     pub fn new(schema: &[(&str, Kind)]) -> Result<Self, RetrievalError> {
         let names: Vec<String> = schema.iter().map(|(name, _)| (*name).to_owned()).collect();
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
-            return Err(RetrievalError::argument(
-                "column",
-                &names[twice],
-                "a name that isn't taken",
-            ));
+            return Err(RetrievalError::argument("column", &names[twice], "a name that isn't taken"));
         }
         let empty = |&(_, kind): &(&str, Kind)| match kind {
             Kind::Text => Column::Text(Vec::new(), HashMap::new()),
             Kind::Number => Column::Number(Vec::new()),
         };
-        Ok(Self {
-            names,
-            stored: schema.iter().map(empty).collect(),
-            rows: 0,
-        })
+        Ok(Self { names, stored: schema.iter().map(empty).collect(), rows: 0 })
     }
 
     /// Number of rows.
@@ -259,8 +251,7 @@ impl Columns {
 
     fn column(&self, name: &str) -> Result<&Column, RetrievalError> {
         let at = self.names.iter().position(|own| own == name);
-        at.map(|at| &self.stored[at])
-            .ok_or_else(|| RetrievalError::argument("column", &name, "a column of the schema"))
+        at.map(|at| &self.stored[at]).ok_or_else(|| RetrievalError::argument("column", &name, "a column of the schema"))
     }
 
     fn one_of(&self, name: &str, values: &[Value]) -> Result<RowSet, RetrievalError> {
@@ -320,9 +311,7 @@ mod tests {
     fn columns(rows: &[(u8, i8)]) -> Columns {
         let mut columns = Columns::new(&[("word", Kind::Text), ("number", Kind::Number)]).unwrap();
         for &(word, number) in rows {
-            columns
-                .push(&[word.to_string().as_str().into(), f64::from(number).into()])
-                .unwrap();
+            columns.push(&[word.to_string().as_str().into(), f64::from(number).into()]).unwrap();
         }
         columns
     }

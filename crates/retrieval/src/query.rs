@@ -23,13 +23,7 @@ pub enum Intent {
 
 impl Intent {
     /// All intents.
-    pub const ALL: [Self; 5] = [
-        Self::Factual,
-        Self::HowTo,
-        Self::Comparison,
-        Self::Explanation,
-        Self::List,
-    ];
+    pub const ALL: [Self; 5] = [Self::Factual, Self::HowTo, Self::Comparison, Self::Explanation, Self::List];
 
     /// The intent of a question: the first of comparison, how-to, explanation and list of which a pattern occurs as whole words,
     /// else factual.
@@ -112,9 +106,7 @@ impl Filters {
 
     /// Whether a document by `author` of `year` passes; a document that doesn't know what is demanded fails.
     pub fn admits(&self, author: Option<&str>, year: Option<i32>) -> bool {
-        self.author
-            .as_ref()
-            .is_none_or(|wanted| author.is_some_and(|a| a.to_lowercase() == wanted.to_lowercase()))
+        self.author.as_ref().is_none_or(|wanted| author.is_some_and(|a| a.to_lowercase() == wanted.to_lowercase()))
             && self.from_year.is_none_or(|from| year.is_some_and(|y| y >= from))
             && self.to_year.is_none_or(|to| year.is_some_and(|y| y <= to))
     }
@@ -235,14 +227,7 @@ impl<'a> QueryProcessor<'a> {
         let content_terms = content_terms(text);
         let filters = Filters::of(text);
         let expansions = self.expansions(text, intent, &entities, &content_terms);
-        Query {
-            text: text.to_owned(),
-            intent,
-            entities,
-            expansions,
-            filters,
-            content_terms,
-        }
+        Query { text: text.to_owned(), intent, entities, expansions, filters, content_terms }
     }
 
     /// Known names wherever they stand; other capitalised spans unless they begin a sentence.
@@ -311,16 +296,9 @@ impl<'a> QueryProcessor<'a> {
                 Intent::Comparison => {
                     // One question a thing: no document may speak of both.
                     let aside: BTreeSet<String> = entities.iter().flat_map(|e| words(e)).collect();
-                    let rest: Vec<&str> = terms
-                        .iter()
-                        .map(String::as_str)
-                        .filter(|t| !aside.contains(*t))
-                        .collect();
-                    candidates.extend(
-                        entities
-                            .iter()
-                            .map(|entity| format!("{entity} {}", rest.join(" ")).trim().to_owned()),
-                    );
+                    let rest: Vec<&str> = terms.iter().map(String::as_str).filter(|t| !aside.contains(*t)).collect();
+                    candidates
+                        .extend(entities.iter().map(|entity| format!("{entity} {}", rest.join(" ")).trim().to_owned()));
                 }
                 Intent::Explanation => candidates.push(format!("reason {subject}")),
                 Intent::List => candidates.push(format!("all {subject}")),
@@ -359,12 +337,7 @@ impl<'a> QueryProcessor<'a> {
             .filter_map(|&id| wordnet.synsets().get(id as usize))
             .find(|synset| synset.pos == Pos::Noun);
         let lemmas = sense.map_or(&[][..], |synset| synset.lemmas.as_slice());
-        lemmas
-            .iter()
-            .map(|l| l.to_lowercase())
-            .filter(|l| l != term)
-            .take(SYNONYMS)
-            .collect()
+        lemmas.iter().map(|l| l.to_lowercase()).filter(|l| l != term).take(SYNONYMS).collect()
     }
 }
 
@@ -399,9 +372,7 @@ fn starts_with_phrase(words: &[String], phrase: &str) -> bool {
 /// A token without the punctuation around it and without a possessive ending.
 fn strip(token: &str) -> &str {
     let bare = token.trim_matches(|c: char| !c.is_alphanumeric());
-    bare.strip_suffix("'s")
-        .or_else(|| bare.strip_suffix("\u{2019}s"))
-        .unwrap_or(bare)
+    bare.strip_suffix("'s").or_else(|| bare.strip_suffix("\u{2019}s")).unwrap_or(bare)
 }
 
 fn ends_clause(token: &str) -> bool {
@@ -446,14 +417,7 @@ mod tests {
     #[test]
     fn filters_are_read_and_applied() {
         let both = Filters::of("papers by John Smith from 2023");
-        assert_eq!(
-            both,
-            Filters {
-                author: Some("John Smith".into()),
-                from_year: Some(2023),
-                to_year: Some(2023)
-            }
-        );
+        assert_eq!(both, Filters { author: Some("John Smith".into()), from_year: Some(2023), to_year: Some(2023) });
         assert!(both.admits(Some("john SMITH"), Some(2023)));
         assert!(!both.admits(Some("John Smith"), Some(2022)));
         assert!(!both.admits(None, Some(2023)) && !both.admits(Some("John Smith"), None));
@@ -464,10 +428,7 @@ mod tests {
         assert_eq!((since.from_year, since.to_year), (Some(2021), None));
         let between = Filters::of("news between 2021 and 2019");
         assert_eq!((between.from_year, between.to_year), (Some(2019), Some(2021)));
-        assert_eq!(
-            Filters::of("notes by Ada Brook, Ember Drone").author.as_deref(),
-            Some("Ada Brook")
-        );
+        assert_eq!(Filters::of("notes by Ada Brook, Ember Drone").author.as_deref(), Some("Ada Brook"));
         assert!(Filters::default().admits(None, None));
     }
 
@@ -477,15 +438,9 @@ mod tests {
         let entities = |text| processor.process(text).entities;
         assert_eq!(entities("What does the Ember Drone's battery cost?"), ["Ember Drone"]);
         assert_eq!(entities("How do I rotate an API key?"), ["API"]);
-        assert_eq!(
-            entities("is the ember drone better than the Amber Router?"),
-            ["Ember Drone", "Amber Router"]
-        );
+        assert_eq!(entities("is the ember drone better than the Amber Router?"), ["Ember Drone", "Amber Router"]);
         assert_eq!(entities("Amber Router vs Ember: which?"), ["Amber Router", "Ember"]);
-        assert_eq!(
-            entities("Who met John Smith, Mary Jones? Then Bob."),
-            ["John Smith", "Mary Jones", "Bob"]
-        );
+        assert_eq!(entities("Who met John Smith, Mary Jones? Then Bob."), ["John Smith", "Mary Jones", "Bob"]);
         assert_eq!(entities("How should I do it?"), Vec::<String>::new());
     }
 
@@ -511,19 +466,12 @@ mod tests {
             assert_eq!(all.len(), n, "{query:?}");
         }
         let price = processor.process("What is the price of the Ember Drone?");
-        assert!(
-            price.expansions.contains(&"cost ember drone".to_owned()),
-            "{:?}",
-            price.expansions
-        );
+        assert!(price.expansions.contains(&"cost ember drone".to_owned()), "{:?}", price.expansions);
         assert!(processor.process("").expansions.is_empty());
         assert!(processor.process("the of and").expansions.is_empty());
         let compare = processor.process("Compare the price of the Ember Drone and the Amber Router.");
         assert!(
-            compare
-                .expansions
-                .iter()
-                .any(|e| e.starts_with("Amber Router") && !e.contains("mber Drone")),
+            compare.expansions.iter().any(|e| e.starts_with("Amber Router") && !e.contains("mber Drone")),
             "{compare:?}"
         );
     }

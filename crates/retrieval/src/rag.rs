@@ -67,24 +67,14 @@ impl<'a> Retriever<'a> {
             return Err(RetrievalError::argument("k", &0, "at least 1"));
         }
         if let Some(d) = documents.iter().find(|d| !(0.0..=1.0).contains(&d.credibility)) {
-            return Err(RetrievalError::argument(
-                "credibility",
-                &d.credibility,
-                "a number in [0, 1]",
-            ));
+            return Err(RetrievalError::argument("credibility", &d.credibility, "a number in [0, 1]"));
         }
         let texts: Vec<String> = documents.iter().map(|d| format!("{}. {}", d.title, d.text)).collect();
         let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut index = FlatIndex::new(encoder.dim(), Metric::Dot)?;
         let ids: Vec<u64> = (0..documents.len() as u64).collect();
         index.add(&ids, &encoder.encode(&refs)?)?;
-        Ok(Self {
-            documents,
-            encoder,
-            index,
-            bm25: Bm25::new(&texts, Tokenizer::Word),
-            k,
-        })
+        Ok(Self { documents, encoder, index, bm25: Bm25::new(&texts, Tokenizer::Word), k })
     }
 
     fn admits(&self, filters: &Filters, id: usize) -> bool {
@@ -118,11 +108,7 @@ impl<'a> Retriever<'a> {
         let mut lists = self.dense(&texts, &query.filters)?;
         lists.extend(texts.iter().map(|text| self.lexical(text, &query.filters)));
         let fused = reciprocal_rank_fusion(&lists, RRF_K);
-        Ok(fused
-            .into_iter()
-            .take(self.k)
-            .map(|(id, score)| ScoredDoc { id, score })
-            .collect())
+        Ok(fused.into_iter().take(self.k).map(|(id, score)| ScoredDoc { id, score }).collect())
     }
 }
 
@@ -143,20 +129,9 @@ impl Default for RagConfig {
     /// 100 candidates, 10 documents, 4096 tokens of which a quarter is reserved, 500 a document. Only literal repetitions are passed
     /// over: the sentences about two products may differ in a single word.
     fn default() -> Self {
-        let deduplicator = Deduplicator {
-            threshold: 1.0,
-            method: DuplicateMethod::MinHash,
-        };
-        let packer = ContextPacker {
-            deduplicator: Some(deduplicator),
-            ..ContextPacker::default()
-        };
-        Self {
-            candidates: 100,
-            rerank: 10,
-            packer,
-            min_confidence: 0.5,
-        }
+        let deduplicator = Deduplicator { threshold: 1.0, method: DuplicateMethod::MinHash };
+        let packer = ContextPacker { deduplicator: Some(deduplicator), ..ContextPacker::default() };
+        Self { candidates: 100, rerank: 10, packer, min_confidence: 0.5 }
     }
 }
 
@@ -287,17 +262,7 @@ impl<'a> RagPipeline<'a> {
         let texts: Vec<&str> = cut.iter().flat_map(ContextDocument::sentences).collect();
         let words = texts.iter().map(|t| content_terms(t).into_iter().collect()).collect();
         let vectors = encoder.encode(&texts)?;
-        Ok(Self {
-            processor,
-            retriever,
-            generator,
-            config,
-            cut,
-            words,
-            vectors,
-            rows,
-            confidence: None,
-        })
+        Ok(Self { processor, retriever, generator, config, cut, words, vectors, rows, confidence: None })
     }
 
     /// The retrieval stage on its own.
@@ -316,10 +281,7 @@ impl<'a> RagPipeline<'a> {
     /// # Errors
     /// No examples, or only correct or only wrong ones.
     pub fn fit_confidence(&mut self, past: &[(crate::generator::Evidence, bool)]) -> Result<&Logistic, RetrievalError> {
-        let features: Vec<Vec<f64>> = past
-            .iter()
-            .map(|(e, _)| vec![e.top_score, e.margin, e.support])
-            .collect();
+        let features: Vec<Vec<f64>> = past.iter().map(|(e, _)| vec![e.top_score, e.margin, e.support]).collect();
         let labels: Vec<bool> = past.iter().map(|(_, correct)| *correct).collect();
         Ok(self.confidence.insert(Logistic::fit(&features, &labels, 0.01)?))
     }
@@ -339,11 +301,7 @@ impl<'a> RagPipeline<'a> {
         stage("query");
         let retrieved = self.retriever.retrieve(&query)?;
         stage("retrieve");
-        let terms: Vec<Term> = query
-            .content_terms
-            .iter()
-            .map(|t| Term::new(t, self.retriever.bm25.idf(t)))
-            .collect();
+        let terms: Vec<Term> = query.content_terms.iter().map(|t| Term::new(t, self.retriever.bm25.idf(t))).collect();
         let reranked = self.rerank(&query, &terms, &retrieved)?;
         stage("rerank");
         let (contexts, context_tokens) = self.pack(&reranked, &terms)?;
@@ -356,24 +314,11 @@ impl<'a> RagPipeline<'a> {
             None => None,
         };
         if confidence.is_some_and(|c| c < self.config.min_confidence) && !answer.abstained {
-            answer = Answer {
-                evidence,
-                ..Answer::abstain()
-            };
+            answer = Answer { evidence, ..Answer::abstain() };
         }
         let problems = validate(&answer, &contexts);
         stage("validate");
-        Ok(RagResponse {
-            query,
-            retrieved,
-            reranked,
-            contexts,
-            context_tokens,
-            answer,
-            problems,
-            confidence,
-            timings,
-        })
+        Ok(RagResponse { query, retrieved, reranked, contexts, context_tokens, answer, problems, confidence, timings })
     }
 
     /// Fuses two orders of the candidates: the one they came in, and that by their best sentence (half the idf-weighted share of the
@@ -383,26 +328,16 @@ impl<'a> RagPipeline<'a> {
         let question = self.retriever.encoder.encode(&[&query.text])?;
         let total: f64 = terms.iter().map(|t| t.weight).sum();
         let score = |row: usize| {
-            let covered: f64 = terms
-                .iter()
-                .filter(|t| self.words[row].contains(&t.text))
-                .map(|t| t.weight)
-                .sum();
+            let covered: f64 = terms.iter().filter(|t| self.words[row].contains(&t.text)).map(|t| t.weight).sum();
             let coverage = if total > 0.0 { covered / total } else { 0.0 };
             0.5 * coverage + 0.5 * f64::from(dot(question.row(0), self.vectors.row(row)))
         };
         let best = |id: usize| self.rows[id].clone().map(score).fold(f64::NEG_INFINITY, f64::max);
         let mut by_sentence: Vec<(f64, usize)> = retrieved.iter().map(|d| (best(d.id), d.id)).collect();
         by_sentence.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let lists = [
-            retrieved.iter().map(|d| d.id).collect(),
-            by_sentence.into_iter().map(|d| d.1).collect(),
-        ];
+        let lists = [retrieved.iter().map(|d| d.id).collect(), by_sentence.into_iter().map(|d| d.1).collect()];
         let fused = reciprocal_rank_fusion::<usize>(&lists, RRF_K).into_iter();
-        let reranked = fused
-            .take(self.config.rerank)
-            .map(|(id, score)| ScoredDoc { id, score })
-            .collect();
+        let reranked = fused.take(self.config.rerank).map(|(id, score)| ScoredDoc { id, score }).collect();
         Ok(reranked)
     }
 
@@ -476,14 +411,7 @@ impl<'a> RagAnswerer<'a> {
         if min_similarity.is_nan() {
             return Err(RetrievalError::argument("min_similarity", &min_similarity, "a number"));
         }
-        Ok(Self {
-            encoder,
-            generator,
-            passages,
-            vectors: encoder.encode(passages)?,
-            k,
-            min_similarity,
-        })
+        Ok(Self { encoder, generator, passages, vectors: encoder.encode(passages)?, k, min_similarity })
     }
 
     /// The `k` passages nearest to `question`, best first.
@@ -507,11 +435,7 @@ impl<'a> RagAnswerer<'a> {
                     title: String::new(),
                     date: None,
                     credibility: 1.0,
-                    sentences: sentences(self.passages[id])
-                        .iter()
-                        .map(|s| s.text.to_owned())
-                        .enumerate()
-                        .collect(),
+                    sentences: sentences(self.passages[id]).iter().map(|s| s.text.to_owned()).enumerate().collect(),
                 })
                 .collect();
             self.generator.generate(&Query::plain(question), &contexts)?
@@ -522,12 +446,7 @@ impl<'a> RagAnswerer<'a> {
                 citations.push(citation.document);
             }
         }
-        Ok(PassageAnswer {
-            text: answer.text,
-            citations,
-            contexts: found,
-            abstained: answer.abstained,
-        })
+        Ok(PassageAnswer { text: answer.text, citations, contexts: found, abstained: answer.abstained })
     }
 }
 
@@ -559,18 +478,8 @@ mod tests {
 
     fn documents() -> Vec<Document> {
         vec![
-            document(
-                "Pump manual",
-                "The pump moves water. The pump draws 40 watts. Keep it dry.",
-                "Ada Brook",
-                2021,
-            ),
-            document(
-                "Pump bulletin",
-                "The pump draws 45 watts. A clogged filter stops it.",
-                "Ben Castle",
-                2023,
-            ),
+            document("Pump manual", "The pump moves water. The pump draws 40 watts. Keep it dry.", "Ada Brook", 2021),
+            document("Pump bulletin", "The pump draws 45 watts. A clogged filter stops it.", "Ben Castle", 2023),
             document("Lamp manual", "The lamp draws 9 watts. It is grey.", "Ada Brook", 2023),
         ]
     }
@@ -599,10 +508,7 @@ mod tests {
     #[test]
     fn filters_hold_in_every_search_and_nothing_found_is_an_abstention() {
         let response = answer("watts of the pump by Ada Brook");
-        assert_eq!(
-            response.retrieved.iter().map(|d| d.id).collect::<BTreeSet<_>>(),
-            [0, 2].into()
-        );
+        assert_eq!(response.retrieved.iter().map(|d| d.id).collect::<BTreeSet<_>>(), [0, 2].into());
         let response = answer("watts of the pump by Ada Brook from 2023");
         assert_eq!(response.retrieved.iter().map(|d| d.id).collect::<Vec<_>>(), [2]);
         let response = answer("watts of the pump from 1999");
@@ -621,14 +527,8 @@ mod tests {
         };
         assert_eq!(check(&|_| ()), []);
         assert_eq!(check(&|a| a.citations.clear())[0], Problem::NoCitation);
-        let unknown = Citation {
-            document: 2,
-            sentence: 9,
-        };
-        assert_eq!(
-            check(&|a| a.citations.push(unknown)),
-            [Problem::UnknownSentence(unknown)]
-        );
+        let unknown = Citation { document: 2, sentence: 9 };
+        assert_eq!(check(&|a| a.citations.push(unknown)), [Problem::UnknownSentence(unknown)]);
         let cited = response.answer.citations[0];
         assert_eq!(
             check(&|a| a.text = a.text.replace('9', "8")),
@@ -641,34 +541,21 @@ mod tests {
     fn confidence_is_fitted_and_withholds() {
         let documents = documents();
         let generator = ExtractiveGenerator::new(&Words, 0.0, 1).expect("valid");
-        let mut pipeline = RagPipeline::new(
-            &documents,
-            QueryProcessor::new(["Pump"], None),
-            &Words,
-            &generator,
-            RagConfig::default(),
-        )
-        .expect("valid");
+        let mut pipeline =
+            RagPipeline::new(&documents, QueryProcessor::new(["Pump"], None), &Words, &generator, RagConfig::default())
+                .expect("valid");
         assert!(pipeline.fit_confidence(&[]).is_err());
         let past: Vec<_> = (0..20)
             .map(|i| {
                 let top_score = f64::from(i) / 20.0;
-                (
-                    crate::generator::Evidence {
-                        top_score,
-                        margin: 0.0,
-                        support: 1.0,
-                    },
-                    i >= 10,
-                )
+                (crate::generator::Evidence { top_score, margin: 0.0, support: 1.0 }, i >= 10)
             })
             .collect();
         pipeline.fit_confidence(&past).expect("two classes");
         let good = pipeline.answer("the lamp draws 9 watts").expect("an answer");
         assert!(good.confidence > Some(0.9) && !good.answer.abstained, "{good:?}");
-        let poor = pipeline
-            .answer("colour of grey whales, their songs, their young and their enemies")
-            .expect("an answer");
+        let poor =
+            pipeline.answer("colour of grey whales, their songs, their young and their enemies").expect("an answer");
         assert!(poor.confidence < Some(0.5) && poor.answer.abstained, "{poor:?}");
     }
 
@@ -684,42 +571,16 @@ mod tests {
                 .unwrap_or_default()
         };
         assert!(of(&[], RagConfig::default()).contains("at least one document"));
-        assert!(
-            of(
-                &documents,
-                RagConfig {
-                    rerank: 0,
-                    ..RagConfig::default()
-                }
-            )
-            .contains("rerank is 0")
-        );
-        assert!(
-            of(
-                &documents,
-                RagConfig {
-                    candidates: 0,
-                    ..RagConfig::default()
-                }
-            )
-            .contains("k is 0")
-        );
+        assert!(of(&documents, RagConfig { rerank: 0, ..RagConfig::default() }).contains("rerank is 0"));
+        assert!(of(&documents, RagConfig { candidates: 0, ..RagConfig::default() }).contains("k is 0"));
         let mut unbelievable = documents.clone();
         unbelievable[1].credibility = f64::NAN;
         assert!(of(&unbelievable, RagConfig::default()).contains("NaN"));
         assert!(ExtractiveGenerator::new(&Words, f64::NAN, 1).is_err());
         assert!(ExtractiveGenerator::new(&Words, 0.0, 0).is_err());
-        let pipeline = RagPipeline::new(
-            &documents,
-            QueryProcessor::new(["Pump"], None),
-            &Words,
-            &Broken,
-            RagConfig::default(),
-        );
-        let error = pipeline
-            .expect("valid")
-            .answer("pump")
-            .expect_err("the generator is broken");
+        let pipeline =
+            RagPipeline::new(&documents, QueryProcessor::new(["Pump"], None), &Words, &Broken, RagConfig::default());
+        let error = pipeline.expect("valid").answer("pump").expect_err("the generator is broken");
         assert!(error.to_string().contains("broken"));
     }
 

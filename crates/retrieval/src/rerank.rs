@@ -54,10 +54,7 @@ impl MaxSim {
         table.normalize_rows();
         Ok(Self {
             table,
-            rows: rows
-                .into_iter()
-                .filter_map(|(token, row)| Some((token, row?)))
-                .collect(),
+            rows: rows.into_iter().filter_map(|(token, row)| Some((token, row?))).collect(),
             documents: lists,
         })
     }
@@ -79,17 +76,11 @@ impl MaxSim {
     /// A candidate that isn't a document.
     pub fn score(&self, query: &[&str], candidates: &[usize]) -> Result<Vec<f64>, RetrievalError> {
         check_candidates(candidates, self.len())?;
-        let mut tokens: Vec<u32> = query
-            .iter()
-            .filter_map(|token| self.rows.get(*token).copied())
-            .collect();
+        let mut tokens: Vec<u32> = query.iter().filter_map(|token| self.rows.get(*token).copied()).collect();
         tokens.sort_unstable();
         tokens.dedup();
         // Candidates share most of their tokens: each cosine is computed once.
-        let mut seen: Vec<u32> = candidates
-            .iter()
-            .flat_map(|&c| self.documents[c].iter().copied())
-            .collect();
+        let mut seen: Vec<u32> = candidates.iter().flat_map(|&c| self.documents[c].iter().copied()).collect();
         seen.sort_unstable();
         seen.dedup();
         let mut best = vec![0.0_f64; candidates.len()];
@@ -101,10 +92,7 @@ impl MaxSim {
             }
             for (sum, &candidate) in best.iter_mut().zip(candidates) {
                 let rows = self.documents[candidate].iter();
-                *sum += rows
-                    .map(|&row| f64::from(cosines[row as usize]))
-                    .reduce(f64::max)
-                    .unwrap_or(0.0);
+                *sum += rows.map(|&row| f64::from(cosines[row as usize])).reduce(f64::max).unwrap_or(0.0);
             }
         }
         let count = tokens.len().max(1) as f64;
@@ -142,14 +130,7 @@ impl Features {
 
     /// The features as numbers.
     pub fn to_vec(self) -> Vec<f64> {
-        vec![
-            self.cosine,
-            self.bm25,
-            self.coverage,
-            self.max_sim,
-            self.proximity,
-            self.length,
-        ]
+        vec![self.cosine, self.bm25, self.coverage, self.max_sim, self.proximity, self.length]
     }
 }
 
@@ -181,18 +162,10 @@ impl LearnedReranker {
         let mut labels = Vec::new();
         for query in queries {
             let Some(relevant) = query.candidates.get(query.relevant) else {
-                return Err(RetrievalError::argument(
-                    "relevant",
-                    &query.relevant,
-                    "the index of a candidate",
-                ));
+                return Err(RetrievalError::argument("relevant", &query.relevant, "the index of a candidate"));
             };
             let relevant = relevant.to_vec();
-            let others = query
-                .candidates
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| *i != query.relevant);
+            let others = query.candidates.iter().enumerate().filter(|(i, _)| *i != query.relevant);
             for (_, other) in others.take(negatives) {
                 // Each pair in both directions, so that the bias is zero and the classes are balanced.
                 let difference: Vec<f64> = relevant.iter().zip(other.to_vec()).map(|(r, o)| r - o).collect();
@@ -259,31 +232,19 @@ mod tests {
                         length: 1.0,
                     })
                     .collect();
-                TrainingQuery {
-                    candidates,
-                    relevant: 7,
-                }
+                TrainingQuery { candidates, relevant: 7 }
             })
             .collect();
         let model = LearnedReranker::fit(&queries, 19, 1e-3).unwrap();
-        let [cosine, bm25, _, max_sim, proximity, _] = model.weights()[..] else {
-            panic!("six weights")
-        };
-        assert!(
-            cosine > 1.0 && max_sim > 1.0 && bm25.abs() < 0.1 && proximity.abs() < 0.3,
-            "{:?}",
-            model.weights()
-        );
+        let [cosine, bm25, _, max_sim, proximity, _] = model.weights()[..] else { panic!("six weights") };
+        assert!(cosine > 1.0 && max_sim > 1.0 && bm25.abs() < 0.1 && proximity.abs() < 0.3, "{:?}", model.weights());
         let first = |q: &TrainingQuery| {
             let scores: Vec<f64> = q.candidates.iter().map(|f| model.score(f)).collect();
             (0..20).all(|i| scores[i] <= scores[7])
         };
         assert!(queries.iter().filter(|q| first(q)).count() > 200);
         assert!(LearnedReranker::fit(&[], 5, 1e-3).is_err());
-        let off = TrainingQuery {
-            candidates: queries[0].candidates.clone(),
-            relevant: 20,
-        };
+        let off = TrainingQuery { candidates: queries[0].candidates.clone(), relevant: 20 };
         assert!(LearnedReranker::fit(&[off], 5, 1e-3).is_err());
     }
 }

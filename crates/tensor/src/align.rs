@@ -17,10 +17,7 @@ impl AffineMap {
     /// Maps rows of shape `(n, dim from)` to `(n, dim to)`.
     pub fn apply(&self, rows: &Matrix) -> Result<Matrix, TensorError> {
         if rows.dim() != self.weights.rows() {
-            return Err(TensorError::Dimension {
-                expected: self.weights.rows(),
-                got: rows.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.weights.rows(), got: rows.dim() });
         }
         let mut mapped = Matrix::zeros(rows.rows(), self.weights.dim());
         for (i, row) in rows.iter_rows().enumerate() {
@@ -44,10 +41,7 @@ impl AffineMap {
 pub fn procrustes(from: &Matrix, to: &Matrix) -> Result<AffineMap, TensorError> {
     check(from, to)?;
     if from.dim() != to.dim() {
-        return Err(TensorError::Dimension {
-            expected: from.dim(),
-            got: to.dim(),
-        });
+        return Err(TensorError::Dimension { expected: from.dim(), got: to.dim() });
     }
     let (a, mean_a) = centred(from);
     let (b, mean_b) = centred(to);
@@ -60,10 +54,7 @@ pub fn procrustes(from: &Matrix, to: &Matrix) -> Result<AffineMap, TensorError> 
 pub fn rotation(from: &Matrix, to: &Matrix) -> Result<Matrix, TensorError> {
     check(from, to)?;
     if from.dim() != to.dim() {
-        return Err(TensorError::Dimension {
-            expected: from.dim(),
-            got: to.dim(),
-        });
+        return Err(TensorError::Dimension { expected: from.dim(), got: to.dim() });
     }
     let plain = |m: &Matrix| DMatrix::from_row_iterator(m.rows(), m.dim(), m.as_slice().iter().map(|&x| f64::from(x)));
     let (u, v_t) = singular_vectors(cross(&plain(from), &plain(to)))?;
@@ -106,10 +97,7 @@ fn affine(weights: &DMatrix<f64>, mean_from: &[f64], mean_to: &[f64]) -> AffineM
         let moved: f64 = mean_from.iter().enumerate().map(|(i, m)| m * weights[(i, j)]).sum();
         (to - moved) as f32
     });
-    AffineMap {
-        weights: out,
-        offset: offset.collect(),
-    }
+    AffineMap { weights: out, offset: offset.collect() }
 }
 
 #[cfg(test)]
@@ -160,10 +148,7 @@ mod tests {
         let to = Matrix::from_rows(&[[0.0, 1.0], [1.0, 3.0], [-2.0, 0.0], [1.0, 1.0]]).unwrap();
         let map = procrustes(&from, &to).unwrap();
         for (got, expected) in
-            map.weights
-                .as_slice()
-                .iter()
-                .zip([0.301131367937, 0.953582665134, 0.953582665134, -0.301131367937])
+            map.weights.as_slice().iter().zip([0.301131367937, 0.953582665134, 0.953582665134, -0.301131367937])
         {
             assert!((f64::from(*got) - expected).abs() < 1e-6, "{map:?}");
         }

@@ -18,10 +18,7 @@ pub fn hungarian(costs: &[Vec<f64>]) -> Result<Vec<usize>, TensorError> {
     let columns = costs.first().map_or(0, Vec::len);
     for row in costs {
         if row.len() != columns {
-            return Err(TensorError::Dimension {
-                expected: columns,
-                got: row.len(),
-            });
+            return Err(TensorError::Dimension { expected: columns, got: row.len() });
         }
         if let Some(cost) = row.iter().find(|c| !c.is_finite()) {
             return Err(TensorError::argument("cost", cost, "finite"));
@@ -138,17 +135,7 @@ mod tests {
         let mut planted: Vec<usize> = (0..n).collect();
         rng.shuffle(&mut planted);
         let costs: Vec<Vec<f64>> = (0..n)
-            .map(|r| {
-                (0..n)
-                    .map(|c| {
-                        if planted[r] == c {
-                            rng.uniform()
-                        } else {
-                            2.0 + rng.uniform()
-                        }
-                    })
-                    .collect()
-            })
+            .map(|r| (0..n).map(|c| if planted[r] == c { rng.uniform() } else { 2.0 + rng.uniform() }).collect())
             .collect();
         assert_eq!(hungarian(&costs).unwrap(), planted);
     }

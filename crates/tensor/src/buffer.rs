@@ -55,11 +55,7 @@ pub struct Buffer<T> {
 impl<T: Plain> Buffer<T> {
     /// An empty buffer, which holds no memory.
     pub fn new() -> Self {
-        Self {
-            memory: Memory::Lines(Vec::new()),
-            len: 0,
-            numbers: PhantomData,
-        }
+        Self { memory: Memory::Lines(Vec::new()), len: 0, numbers: PhantomData }
     }
 
     /// An empty buffer with room for `count` numbers.

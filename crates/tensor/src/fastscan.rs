@@ -25,11 +25,7 @@ pub struct PackedCodes {
 impl PackedCodes {
     /// No codes yet; each will have `parts` parts.
     pub fn new(parts: usize) -> Self {
-        Self {
-            parts,
-            len: 0,
-            blocks: Vec::new(),
-        }
+        Self { parts, len: 0, blocks: Vec::new() }
     }
 
     /// `len` codes from the bytes of [`Self::as_bytes`]; `None` when there are too few or too many.
@@ -73,9 +69,7 @@ impl PackedCodes {
     pub fn get(&self, slot: usize) -> Vec<u8> {
         assert!(slot < self.len, "slot {slot} of {} codes", self.len);
         let (at, shift) = self.place(slot);
-        (0..self.parts)
-            .map(|part| self.blocks[at + 16 * part] >> shift & 15)
-            .collect()
+        (0..self.parts).map(|part| self.blocks[at + 16 * part] >> shift & 15).collect()
     }
 
     /// Removes the code in `slot`; the last one moves there.
@@ -280,9 +274,7 @@ fn portable(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> 
             sums[lane + 16] += u16::from(table[usize::from(byte >> 4)]);
         }
     }
-    sums.iter()
-        .rev()
-        .fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
+    sums.iter().rev().fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -380,14 +372,8 @@ mod x86 {
         }
         let halves = |x: __m512i| _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x));
         // `all` may wrap around 16 bits on the way; what is left after subtracting the odd lanes is exact modulo 2^16.
-        let low = Pair {
-            all: halves(low_all),
-            odd: halves(low_odd),
-        };
-        let high = Pair {
-            all: halves(high_all),
-            odd: halves(high_odd),
-        };
+        let low = Pair { all: halves(low_all), odd: halves(low_odd) };
+        let high = Pair { all: halves(high_all), odd: halves(high_odd) };
         finish(low.sums(), high.sums(), limit, sums)
     }
 
@@ -459,9 +445,7 @@ mod neon {
             // SAFETY: the array holds the eight values that are written.
             unsafe { vst1q_u16(to.as_mut_ptr(), lanes) };
         }
-        sums.iter()
-            .rev()
-            .fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
+        sums.iter().rev().fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
     }
 
     #[inline]
@@ -481,9 +465,7 @@ mod tests {
     fn world(parts: usize, len: usize, seed: u64) -> (Vec<f32>, Vec<Vec<u8>>, PackedCodes) {
         let mut rng = SplitMix64::new(seed);
         let table = (0..parts * CENTROIDS).map(|_| rng.normal() as f32).collect();
-        let codes: Vec<Vec<u8>> = (0..len)
-            .map(|_| (0..parts).map(|_| rng.below(16) as u8).collect())
-            .collect();
+        let codes: Vec<Vec<u8>> = (0..len).map(|_| (0..parts).map(|_| rng.below(16) as u8).collect()).collect();
         let mut packed = PackedCodes::new(parts);
         for code in &codes {
             packed.push(code);
@@ -541,25 +523,13 @@ mod tests {
         let (table, codes, _) = world(24, 50, 3);
         let bytes = ByteTable::new(&table);
         for code in codes {
-            let exact: f32 = code
-                .iter()
-                .enumerate()
-                .map(|(p, &c)| table[16 * p + usize::from(c)])
-                .sum();
-            let sum = code
-                .iter()
-                .enumerate()
-                .map(|(p, &c)| u16::from(bytes.bytes[16 * p + usize::from(c)]))
-                .sum();
+            let exact: f32 = code.iter().enumerate().map(|(p, &c)| table[16 * p + usize::from(c)]).sum();
+            let sum = code.iter().enumerate().map(|(p, &c)| u16::from(bytes.bytes[16 * p + usize::from(c)])).sum();
             assert!((bytes.distance(sum) - exact).abs() <= 24.0 * 0.5 * bytes.scale() + 1e-4);
             assert!(bytes.limit(bytes.distance(sum)).unwrap() >= sum);
         }
         assert_eq!(bytes.limit(bytes.distance(0) - 1.0), None);
-        assert_eq!(
-            ByteTable::new(&[2.0; 32]).limit(5.0),
-            Some(u16::MAX),
-            "no range, every sum is 0"
-        );
+        assert_eq!(ByteTable::new(&[2.0; 32]).limit(5.0), Some(u16::MAX), "no range, every sum is 0");
     }
 
     #[test]

@@ -39,10 +39,7 @@ pub fn matmul_transposed(a: &Matrix, b: &Matrix) -> Result<Matrix, TensorError> 
         return Ok(Matrix::zeros(a.rows(), b.rows()));
     }
     if a.dim() != b.dim() {
-        return Err(TensorError::Dimension {
-            expected: a.dim(),
-            got: b.dim(),
-        });
+        return Err(TensorError::Dimension { expected: a.dim(), got: b.dim() });
     }
     let mut out = Matrix::zeros(a.rows(), b.rows());
     if a.dim() == 0 {
@@ -100,11 +97,7 @@ impl PackedMatrix {
                 at += block.len();
             }
         }
-        Self {
-            outputs,
-            inputs,
-            values,
-        }
+        Self { outputs, inputs, values }
     }
 
     /// Packs weights given as row-major `(inputs, outputs)`: the transpose of what [`new`](Self::new) takes.
@@ -127,11 +120,7 @@ impl PackedMatrix {
                 }
             }
         }
-        Self {
-            outputs,
-            inputs,
-            values,
-        }
+        Self { outputs, inputs, values }
     }
 
     /// Number of outputs: columns of the product.
@@ -171,14 +160,8 @@ impl PackedMatrix {
                 let columns = (outputs - from).min(NR);
                 for row in (0..rows).step_by(MR) {
                     let height = (rows - row).min(MR);
-                    let a = Operand {
-                        values: &a[row * inputs + depth.start..],
-                        stride: inputs,
-                    };
-                    let b = Operand {
-                        values: block,
-                        stride: NR,
-                    };
+                    let a = Operand { values: &a[row * inputs + depth.start..], stride: inputs };
+                    let b = Operand { values: block, stride: NR };
                     if columns == NR {
                         let tile = &mut out[row * outputs + from..];
                         simd.tile(depth.len(), height, a, b, tile, outputs, accumulate);
@@ -421,9 +404,7 @@ mod tests {
         for (outputs, inputs) in [(1, 1), (16, 3), (17, 400), (33, 769)] {
             let values = (0..outputs * inputs).map(|_| rng.normal() as f32).collect();
             let matrix = Matrix::from_vec(outputs, inputs, values).unwrap();
-            let transposed: Vec<f32> = (0..inputs * outputs)
-                .map(|at| matrix.row(at % outputs)[at / outputs])
-                .collect();
+            let transposed: Vec<f32> = (0..inputs * outputs).map(|at| matrix.row(at % outputs)[at / outputs]).collect();
             let packed = PackedMatrix::from_transposed(&transposed, inputs, outputs);
             assert_eq!(packed.values, PackedMatrix::new(&matrix).values);
         }
@@ -443,28 +424,16 @@ mod tests {
                 (s + p, t + p.abs())
             })
         };
-        a.iter_rows()
-            .flat_map(|x| b.iter_rows().map(move |y| dot(x, y)))
-            .collect()
+        a.iter_rows().flat_map(|x| b.iter_rows().map(move |y| dot(x, y))).collect()
     }
 
     #[test]
     fn products_equal_dot_products_in_double_precision_for_every_remainder() {
-        for (n, m, dim) in [
-            (1, 1, 1),
-            (6, 16, 384),
-            (7, 17, 385),
-            (13, 33, 800),
-            (97, 5, 3),
-            (200, 40, 64),
-        ] {
+        for (n, m, dim) in [(1, 1, 1), (6, 16, 384), (7, 17, 385), (13, 33, 800), (97, 5, 3), (200, 40, 64)] {
             let (a, b) = (random(n, dim, 1), random(m, dim, 2));
             let got = matmul_transposed(&a, &b).unwrap();
             for (got, (want, bound)) in got.as_slice().iter().zip(naive(&a, &b)) {
-                assert!(
-                    (f64::from(*got) - want).abs() <= 1e-6 * bound + 1e-9,
-                    "{n} x {m} x {dim}: {got} for {want}"
-                );
+                assert!((f64::from(*got) - want).abs() <= 1e-6 * bound + 1e-9, "{n} x {m} x {dim}: {got} for {want}");
             }
         }
     }
@@ -475,21 +444,14 @@ mod tests {
         for height in 1..=MR {
             for accumulate in [false, true] {
                 let (mut one, mut two) = ([0.5; MR * NR], [0.5; MR * NR]);
-                let operand = |m: &'static str, values| Operand {
-                    values,
-                    stride: if m == "a" { 50 } else { NR },
-                };
+                let operand = |m: &'static str, values| Operand { values, stride: if m == "a" { 50 } else { NR } };
                 let (left, right) = (operand("a", a.as_slice()), operand("b", b.as_slice()));
                 Simd::detect().tile(50, height, left, right, &mut one, NR, accumulate);
                 Simd::Portable.tile(50, height, left, right, &mut two, NR, accumulate);
                 for (x, y) in one.iter().zip(two) {
                     assert!((x - y).abs() < 1e-4, "{x} and {y}");
                 }
-                assert_eq!(
-                    one[height * NR..],
-                    [0.5; MR * NR][height * NR..],
-                    "rows below the tile stay"
-                );
+                assert_eq!(one[height * NR..], [0.5; MR * NR][height * NR..], "rows below the tile stay");
             }
         }
     }
@@ -529,17 +491,8 @@ mod tests {
         let a = random(3, 4, 9);
         assert_eq!(matmul_transposed(&a, &Matrix::zeros(0, 4)).unwrap().rows(), 3);
         assert_eq!(matmul_transposed(&Matrix::zeros(0, 4), &a).unwrap().dim(), 3);
-        assert_eq!(
-            matmul_transposed(&a, &random(2, 5, 1)),
-            Err(TensorError::Dimension { expected: 4, got: 5 })
-        );
+        assert_eq!(matmul_transposed(&a, &random(2, 5, 1)), Err(TensorError::Dimension { expected: 4, got: 5 }));
         let nan = Matrix::from_rows(&[[f32::NAN, 1.0, 1.0, 1.0]]).unwrap();
-        assert!(
-            matmul_transposed(&nan, &a)
-                .unwrap()
-                .as_slice()
-                .iter()
-                .all(|x| x.is_nan())
-        );
+        assert!(matmul_transposed(&nan, &a).unwrap().as_slice().iter().all(|x| x.is_nan()));
     }
 }

@@ -47,11 +47,7 @@ impl BkTree {
 
     /// Adds `code` under `id`; several ids may share a code.
     pub fn insert(&mut self, code: u64, id: usize) {
-        let leaf = Node {
-            code,
-            ids: vec![id],
-            children: Vec::new(),
-        };
+        let leaf = Node { code, ids: vec![id], children: Vec::new() };
         let fresh = self.nodes.len();
         if self.nodes.is_empty() {
             self.nodes.push(leaf);

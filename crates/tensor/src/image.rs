@@ -17,11 +17,7 @@ impl Image {
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, TensorError> {
         not_empty(width, height)?;
         if rgb.len() != 3 * width * height {
-            return Err(TensorError::Shape {
-                rows: width * height,
-                dim: 3,
-                got: rgb.len(),
-            });
+            return Err(TensorError::Shape { rows: width * height, dim: 3, got: rgb.len() });
         }
         Ok(Self { width, height, rgb })
     }
@@ -57,24 +53,14 @@ impl Image {
         std::array::from_fn(|channel| Plane {
             width: self.width,
             height: self.height,
-            values: self
-                .rgb
-                .iter()
-                .skip(channel)
-                .step_by(3)
-                .map(|&x| f64::from(x))
-                .collect(),
+            values: self.rgb.iter().skip(channel).step_by(3).map(|&x| f64::from(x)).collect(),
         })
     }
 
     /// Luminance `0.299 R + 0.587 G + 0.114 B` (ITU-R BT.601), in `0..=255`.
     pub fn luminance(&self) -> Plane {
         let weigh = |p: &[u8]| 0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2]);
-        Plane {
-            width: self.width,
-            height: self.height,
-            values: self.rgb.chunks_exact(3).map(weigh).collect(),
-        }
+        Plane { width: self.width, height: self.height, values: self.rgb.chunks_exact(3).map(weigh).collect() }
     }
 }
 
@@ -91,18 +77,10 @@ impl Plane {
     pub fn new(width: usize, height: usize, values: Vec<f64>) -> Result<Self, TensorError> {
         not_empty(width, height)?;
         if values.len() != width * height {
-            return Err(TensorError::Shape {
-                rows: height,
-                dim: width,
-                got: values.len(),
-            });
+            return Err(TensorError::Shape { rows: height, dim: width, got: values.len() });
         }
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(TensorError::NotFinite {
-                row: at / width,
-                column: at % width,
-                value: values[at] as f32,
-            });
+            return Err(TensorError::NotFinite { row: at / width, column: at % width, value: values[at] as f32 });
         }
         Ok(Self { width, height, values })
     }
@@ -137,11 +115,7 @@ impl Plane {
     #[must_use]
     pub fn transpose(&self) -> Self {
         let values = (0..self.width).flat_map(|x| (0..self.height).map(move |y| (x, y)));
-        Self {
-            width: self.height,
-            height: self.width,
-            values: values.map(|(x, y)| self.at(x, y)).collect(),
-        }
+        Self { width: self.height, height: self.width, values: values.map(|(x, y)| self.at(x, y)).collect() }
     }
 
     /// Each output pixel is the mean of the area that it covers, edge pixels counting by the covered part: the right way
@@ -181,12 +155,7 @@ impl Plane {
     fn resample(&self, columns: &[Vec<(usize, f64)>], rows: &[Vec<(usize, f64)>]) -> Self {
         let narrow = self.values.chunks_exact(self.width);
         let narrow: Vec<Vec<f64>> = narrow
-            .map(|row| {
-                columns
-                    .iter()
-                    .map(|taps| taps.iter().map(|&(x, w)| w * row[x]).sum())
-                    .collect()
-            })
+            .map(|row| columns.iter().map(|taps| taps.iter().map(|&(x, w)| w * row[x]).sum()).collect())
             .collect();
         let pixel = |taps: &Vec<(usize, f64)>, x: usize| taps.iter().map(|&(y, w)| w * narrow[y][x]).sum();
         Self {
@@ -234,10 +203,7 @@ impl Plane {
         let taps = |kernel: &[f64], n: usize| -> Vec<Vec<(usize, f64)>> {
             let radius = (kernel.len() / 2) as i64;
             let at = |i: usize| {
-                let shifted = kernel
-                    .iter()
-                    .enumerate()
-                    .map(|(t, &w)| (i as i64 + t as i64 - radius, w));
+                let shifted = kernel.iter().enumerate().map(|(t, &w)| (i as i64 + t as i64 - radius, w));
                 shifted.map(|(p, w)| (mirrored(p, n), w)).collect()
             };
             (0..n).map(at).collect()
@@ -276,14 +242,8 @@ pub struct Gabor {
 impl Gabor {
     /// The filters of all `wavelengths` in `angles` directions spread evenly over half a turn, wavelength by wavelength.
     pub fn bank(wavelengths: &[f64], angles: usize) -> Vec<Self> {
-        let filter = |wavelength: f64, i: usize| Self {
-            wavelength,
-            angle: PI * i as f64 / angles as f64,
-        };
-        wavelengths
-            .iter()
-            .flat_map(|&w| (0..angles).map(move |i| filter(w, i)))
-            .collect()
+        let filter = |wavelength: f64, i: usize| Self { wavelength, angle: PI * i as f64 / angles as f64 };
+        wavelengths.iter().flat_map(|&w| (0..angles).map(move |i| filter(w, i))).collect()
     }
 
     /// The response at every pixel, in the units of the plane: amplitude 1 for the matching wave of amplitude 1. The
@@ -295,9 +255,7 @@ impl Gabor {
         let frequency = 2.0 * PI / self.wavelength;
         let (fx, fy) = (frequency * self.angle.cos(), frequency * self.angle.sin());
         let kernel = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
-            (-radius..=radius)
-                .map(|d| gaussian(d as f64, sigma) * f(d as f64))
-                .collect()
+            (-radius..=radius).map(|d| gaussian(d as f64, sigma) * f(d as f64)).collect()
         };
         // cos(fx x + fy y) = cos cos - sin sin, so two separable passes make the two-dimensional filter; a third takes
         // away the mean.
@@ -327,17 +285,11 @@ pub fn gram(planes: &[Plane]) -> Result<Vec<f64>, TensorError> {
         return Ok(Vec::new());
     };
     if let Some(other) = planes.iter().find(|p| p.values.len() != first.values.len()) {
-        return Err(TensorError::Dimension {
-            expected: first.values.len(),
-            got: other.values.len(),
-        });
+        return Err(TensorError::Dimension { expected: first.values.len(), got: other.values.len() });
     }
     let pixels = first.values.len() as f64;
     let product = |a: &Plane, b: &Plane| a.values.iter().zip(&b.values).map(|(x, y)| x * y).sum::<f64>() / pixels;
-    let pairs = planes
-        .iter()
-        .enumerate()
-        .flat_map(|(i, a)| planes[i..].iter().map(move |b| (a, b)));
+    let pairs = planes.iter().enumerate().flat_map(|(i, a)| planes[i..].iter().map(move |b| (a, b)));
     Ok(pairs.map(|(a, b)| product(a, b)).collect())
 }
 
@@ -350,11 +302,7 @@ fn not_empty(width: usize, height: usize) -> Result<(), TensorError> {
 }
 
 fn positive(name: &'static str, value: f64) -> Result<(), TensorError> {
-    if value > 0.0 && value.is_finite() {
-        Ok(())
-    } else {
-        Err(TensorError::argument(name, &value, "positive"))
-    }
+    if value > 0.0 && value.is_finite() { Ok(()) } else { Err(TensorError::argument(name, &value, "positive")) }
 }
 
 fn gaussian(d: f64, sigma: f64) -> f64 {
@@ -483,10 +431,7 @@ mod tests {
 
     #[test]
     fn the_separable_filter_equals_the_two_dimensional_sum() {
-        let filter = Gabor {
-            wavelength: 4.0,
-            angle: 0.7,
-        };
+        let filter = Gabor { wavelength: 4.0, angle: 0.7 };
         let plane = wavy(32, 32);
         let got = filter.respond(&plane).unwrap().at(15, 14);
         let (mut sum, mut window, mut wave_sum) = (0.0, 0.0, 0.0);
@@ -514,10 +459,7 @@ mod tests {
         rng.shuffle(&mut order);
         let plane = |v: Vec<f64>| Plane::new(6, 5, v).unwrap();
         let kept: Vec<Plane> = planes.iter().map(|p| plane(p.clone())).collect();
-        let moved: Vec<Plane> = planes
-            .iter()
-            .map(|p| plane(order.iter().map(|&i| p[i]).collect()))
-            .collect();
+        let moved: Vec<Plane> = planes.iter().map(|p| plane(order.iter().map(|&i| p[i]).collect())).collect();
         let (a, b) = (gram(&kept).unwrap(), gram(&moved).unwrap());
         assert_eq!(a.len(), 10);
         for (x, y) in a.iter().zip(&b) {
@@ -548,14 +490,7 @@ mod tests {
         let plane = wavy(4, 4);
         assert!(plane.resize_box(0, 3).is_err() && plane.resize_bilinear(3, 0).is_err());
         assert!(plane.gaussian_blur(0.0).is_err() && plane.gaussian_blur(f64::NAN).is_err());
-        assert!(
-            Gabor {
-                wavelength: -1.0,
-                angle: 0.0
-            }
-            .respond(&plane)
-            .is_err()
-        );
+        assert!(Gabor { wavelength: -1.0, angle: 0.0 }.respond(&plane).is_err());
         assert!(gram(&[wavy(4, 4), wavy(4, 5)]).is_err());
         assert_eq!(gram(&[]), Ok(vec![]));
         // A blur wider than the picture still mirrors it correctly.

@@ -26,10 +26,7 @@ pub fn intrinsic_dimension(rows: &Matrix, k: usize) -> Result<f64, TensorError> 
                 return None;
             }
             // Squared distances: half the logarithm of their ratio.
-            let sum: f64 = distances[..k - 1]
-                .iter()
-                .map(|&d| 0.5 * (last / f64::from(d)).ln())
-                .sum();
+            let sum: f64 = distances[..k - 1].iter().map(|&d| 0.5 * (last / f64::from(d)).ln()).sum();
             Some(sum)
         })
         .collect();
@@ -40,11 +37,7 @@ pub fn intrinsic_dimension(rows: &Matrix, k: usize) -> Result<f64, TensorError> 
     }
     // One less than the number of ratios makes the estimate unbiased.
     if count < 2.0 || sum <= 0.0 {
-        return Err(TensorError::argument(
-            "rows",
-            &"all equal to their neighbours",
-            "mostly distinct",
-        ));
+        return Err(TensorError::argument("rows", &"all equal to their neighbours", "mostly distinct"));
     }
     Ok((count - 1.0) / sum)
 }
@@ -74,10 +67,7 @@ mod tests {
             let rows = sheet(1_500, inner, 20, inner as u64);
             for k in [2, 10] {
                 let got = intrinsic_dimension(&rows, k).unwrap();
-                assert!(
-                    (got - inner as f64).abs() < tolerance,
-                    "dimension {inner}, k {k}: {got}"
-                );
+                assert!((got - inner as f64).abs() < tolerance, "dimension {inner}, k {k}: {got}");
             }
         }
     }

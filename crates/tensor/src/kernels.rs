@@ -221,11 +221,7 @@ mod scalar {
             let done = centroids - rest.len();
             for (at, slot) in (done..).zip(rest) {
                 let columns = columns.chunks_exact(centroids);
-                *slot = query
-                    .iter()
-                    .zip(columns)
-                    .map(|(&q, column)| term::<DIFFERENCE>(q, column[at]))
-                    .sum();
+                *slot = query.iter().zip(columns).map(|(&q, column)| term::<DIFFERENCE>(q, column[at])).sum();
             }
         }
     }
@@ -273,10 +269,7 @@ mod avx512 {
         if !a_rest.is_empty() {
             sums[3] = step::<DIFFERENCE>(load_part(a_rest), load_part(b_rest), sums[3]);
         }
-        _mm512_reduce_add_ps(_mm512_add_ps(
-            _mm512_add_ps(sums[0], sums[1]),
-            _mm512_add_ps(sums[2], sums[3]),
-        ))
+        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
     }
 
     #[inline]
@@ -327,10 +320,7 @@ mod avx2 {
         let (b_blocks, b_rest) = b.as_chunks::<32>();
         let mut sums = [_mm256_setzero_ps(); 4];
         for (x, y) in a_blocks.iter().zip(b_blocks) {
-            for (sum, (x, y)) in sums
-                .iter_mut()
-                .zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0))
-            {
+            for (sum, (x, y)) in sums.iter_mut().zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0)) {
                 // SAFETY: the array holds the eight halves that are read, and this load needs no alignment.
                 let halves = unsafe { std::arch::x86_64::_mm_loadu_si128(y.as_ptr().cast()) };
                 *sum = _mm256_fmadd_ps(load(x), std::arch::x86_64::_mm256_cvtph_ps(halves), *sum);
@@ -348,10 +338,7 @@ mod avx2 {
         let (b_blocks, b_rest) = b.as_chunks::<32>();
         let mut sums = [_mm256_setzero_ps(); 4];
         for (x, y) in a_blocks.iter().zip(b_blocks) {
-            for (sum, (x, y)) in sums
-                .iter_mut()
-                .zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0))
-            {
+            for (sum, (x, y)) in sums.iter_mut().zip(x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0)) {
                 // SAFETY: the array holds the eight bytes that are read, and this load needs no alignment.
                 let bytes = unsafe { _mm_loadl_epi64(y.as_ptr().cast()) };
                 *sum = _mm256_fmadd_ps(load(x), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), *sum);

@@ -60,15 +60,7 @@ pub struct Clustering {
 impl KMeans {
     /// `k` Euclidean clusters, one start by k-means++ of at most 50 iterations without tolerance, seed 42.
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            max_iter: 50,
-            restarts: 1,
-            seed: 42,
-            tolerance: 0.0,
-            spherical: false,
-            init: Init::PlusPlus,
-        }
+        Self { k, max_iter: 50, restarts: 1, seed: 42, tolerance: 0.0, spherical: false, init: Init::PlusPlus }
     }
 
     /// Clusters the rows of `data`; an error for `k` of 0 or above the number of rows, or values that aren't finite.
@@ -81,11 +73,7 @@ impl KMeans {
             return Err(TensorError::argument("restarts", &0, "at least 1"));
         }
         if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
-            return Err(TensorError::argument(
-                "tolerance",
-                &self.tolerance,
-                "a number of at least 0",
-            ));
+            return Err(TensorError::argument("tolerance", &self.tolerance, "a number of at least 0"));
         }
         data.check_finite()?;
         let mut best = self.start(data, 0);
@@ -130,13 +118,7 @@ impl KMeans {
         }
         let own = |(i, &cluster): (usize, &usize)| f64::from(squared_l2(data.row(i), centroids.row(cluster)));
         let inertia = assignments.iter().enumerate().map(own).sum();
-        Clustering {
-            centroids,
-            assignments,
-            inertia,
-            spherical: self.spherical,
-            iterations,
-        }
+        Clustering { centroids, assignments, inertia, spherical: self.spherical, iterations }
     }
 }
 
@@ -144,10 +126,7 @@ impl Clustering {
     /// The nearest centre of each row of `data`, ties to the lower cluster.
     pub fn predict(&self, data: &Matrix) -> Result<Vec<usize>, TensorError> {
         if data.dim() != self.centroids.dim() {
-            return Err(TensorError::Dimension {
-                expected: self.centroids.dim(),
-                got: data.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.centroids.dim(), got: data.dim() });
         }
         data.check_finite()?;
         Ok(assign(&self.centroids, data, self.spherical))
@@ -161,10 +140,7 @@ fn plus_plus(data: &Matrix, k: usize, rng: &mut SplitMix64) -> Matrix {
     let mut nearest = vec![f64::INFINITY; data.rows()];
     while chosen.len() < k {
         let last = data.row(chosen[chosen.len() - 1]);
-        nearest
-            .par_iter_mut()
-            .enumerate()
-            .for_each(|(i, d)| *d = d.min(f64::from(squared_l2(data.row(i), last))));
+        nearest.par_iter_mut().enumerate().for_each(|(i, d)| *d = d.min(f64::from(squared_l2(data.row(i), last))));
         let next = if nearest.iter().all(|&d| d == 0.0) {
             // Fewer distinct rows than clusters: the remaining centres repeat rows.
             rng.below(data.rows())
@@ -191,11 +167,7 @@ impl Centres {
     /// Packs `centroids`, shape `(k, dim)`; `spherical` ranks by dot product.
     pub fn new(centroids: Matrix, spherical: bool) -> Self {
         let offset = |c: &[f32]| if spherical { 0.0 } else { -0.5 * dot(c, c) };
-        Self {
-            offsets: centroids.iter_rows().map(offset).collect(),
-            packed: PackedMatrix::new(&centroids),
-            centroids,
-        }
+        Self { offsets: centroids.iter_rows().map(offset).collect(), packed: PackedMatrix::new(&centroids), centroids }
     }
 
     /// The centres, shape `(k, dim)`.
@@ -220,22 +192,18 @@ impl Centres {
     /// When `data` has another dimension than the centres, or there are rows but no centres.
     pub fn assign(&self, data: &Matrix) -> Vec<usize> {
         let (k, dim) = (self.centroids.rows(), data.dim());
-        assert!(
-            data.is_empty() || (dim == self.centroids.dim() && k > 0),
-            "rows of dimension {dim}, {k} centres"
-        );
+        assert!(data.is_empty() || (dim == self.centroids.dim() && k > 0), "rows of dimension {dim}, {k} centres");
         if dim == 0 {
             return vec![0; data.rows()];
         }
         let mut nearest = vec![0; data.rows()];
-        nearest
-            .par_chunks_mut(ASSIGN_ROWS)
-            .zip(data.as_slice().par_chunks(ASSIGN_ROWS * dim))
-            .for_each(|(nearest, rows)| {
+        nearest.par_chunks_mut(ASSIGN_ROWS).zip(data.as_slice().par_chunks(ASSIGN_ROWS * dim)).for_each(
+            |(nearest, rows)| {
                 for (nearest, scores) in nearest.iter_mut().zip(self.scores(rows).chunks_exact(k)) {
                     *nearest = place_of_maximum(scores);
                 }
-            });
+            },
+        );
         nearest
     }
 }
@@ -254,10 +222,7 @@ fn place_of_maximum(values: &[f32]) -> usize {
             *lane = if x > *lane { x } else { *lane };
         }
     }
-    let greatest = lanes
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+    let greatest = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
     values.iter().position(|&x| x == greatest).unwrap_or(0)
 }
 
@@ -324,12 +289,7 @@ mod tests {
     fn blobs(centres: &[[f32; 3]], each: usize, spread: f64, seed: u64) -> Matrix {
         let mut rng = SplitMix64::new(seed);
         let rows: Vec<Vec<f32>> = (0..each * centres.len())
-            .map(|i| {
-                centres[i % centres.len()]
-                    .iter()
-                    .map(|c| c + (spread * rng.normal()) as f32)
-                    .collect()
-            })
+            .map(|i| centres[i % centres.len()].iter().map(|c| c + (spread * rng.normal()) as f32).collect())
             .collect();
         Matrix::from_rows(&rows).unwrap()
     }
@@ -338,20 +298,12 @@ mod tests {
     fn separate_blobs_are_found() {
         let centres = [[0.0, 0.0, 0.0], [10.0, 0.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 10.0]];
         let data = blobs(&centres, 400, 0.5, 1);
-        let fit = KMeans {
-            restarts: 4,
-            ..KMeans::new(4)
-        }
-        .fit(&data)
-        .unwrap();
+        let fit = KMeans { restarts: 4, ..KMeans::new(4) }.fit(&data).unwrap();
         for i in 0..data.rows() {
             assert_eq!(fit.assignments[i], fit.assignments[i % 4]);
         }
         for centroid in fit.centroids.iter_rows() {
-            let nearest = centres
-                .iter()
-                .map(|c| squared_l2(c, centroid))
-                .fold(f32::INFINITY, f32::min);
+            let nearest = centres.iter().map(|c| squared_l2(c, centroid)).fold(f32::INFINITY, f32::min);
             assert!(nearest < 0.02, "{centroid:?}");
         }
         // Three coordinates of variance 0.25 each.
@@ -367,10 +319,7 @@ mod tests {
         for mask in 1..512u32 {
             let mut inertia = 0.0;
             for side in [true, false] {
-                let part: Vec<&[f32]> = (0..10)
-                    .filter(|i| (mask >> i & 1 == 1) == side)
-                    .map(|i| data.row(i))
-                    .collect();
+                let part: Vec<&[f32]> = (0..10).filter(|i| (mask >> i & 1 == 1) == side).map(|i| data.row(i)).collect();
                 for d in 0..3 {
                     let mean = part.iter().map(|r| f64::from(r[d])).sum::<f64>() / part.len() as f64;
                     inertia += part.iter().map(|r| (f64::from(r[d]) - mean).powi(2)).sum::<f64>();
@@ -378,12 +327,7 @@ mod tests {
             }
             optimum = optimum.min(inertia);
         }
-        let fit = KMeans {
-            restarts: 20,
-            ..KMeans::new(2)
-        }
-        .fit(&data)
-        .unwrap();
+        let fit = KMeans { restarts: 20, ..KMeans::new(2) }.fit(&data).unwrap();
         assert!((fit.inertia - optimum).abs() < 1e-4, "{} vs {optimum}", fit.inertia);
     }
 
@@ -407,18 +351,12 @@ mod tests {
                 |rows| Matrix::from_vec(rows, dim, (0..rows * dim).map(|_| rng.normal() as f32).collect()).unwrap();
             let (data, mut centres) = (random(n), random(k));
             for (row, cluster) in data.iter_rows().zip(assign(&centres, &data, false)) {
-                let least = centres
-                    .iter_rows()
-                    .map(|c| squared_l2(row, c))
-                    .fold(f32::INFINITY, f32::min);
+                let least = centres.iter_rows().map(|c| squared_l2(row, c)).fold(f32::INFINITY, f32::min);
                 assert!(squared_l2(row, centres.row(cluster)) <= least + 1e-4);
             }
             centres.normalize_rows();
             for (row, cluster) in data.iter_rows().zip(assign(&centres, &data, true)) {
-                let most = centres
-                    .iter_rows()
-                    .map(|c| dot(row, c))
-                    .fold(f32::NEG_INFINITY, f32::max);
+                let most = centres.iter_rows().map(|c| dot(row, c)).fold(f32::NEG_INFINITY, f32::max);
                 assert!(dot(row, centres.row(cluster)) >= most - 1e-4);
             }
         }
@@ -431,13 +369,7 @@ mod tests {
         // Two directions, rows of very different lengths along each: by angle they are two clusters, by distance they aren't.
         let mut data = Matrix::from_rows(&[[1.0, 0.01], [30.0, 0.3], [0.01, 1.0], [0.3, 40.0]]).unwrap();
         data.normalize_rows();
-        let fit = KMeans {
-            spherical: true,
-            init: Init::Stride,
-            ..KMeans::new(2)
-        }
-        .fit(&data)
-        .unwrap();
+        let fit = KMeans { spherical: true, init: Init::Stride, ..KMeans::new(2) }.fit(&data).unwrap();
         assert_eq!(fit.assignments, [0, 0, 1, 1]);
         assert!(fit.centroids.iter_rows().all(|c| (dot(c, c) - 1.0).abs() < 1e-6));
         assert_eq!(fit.predict(&data).unwrap(), fit.assignments);
@@ -448,21 +380,14 @@ mod tests {
         let data = blobs(&[[0.0; 3], [4.0; 3]], 200, 1.0, 3);
         for init in [Init::PlusPlus, Init::Random, Init::Stride] {
             let fit = |tolerance| {
-                let settings = KMeans {
-                    tolerance,
-                    init,
-                    ..KMeans::new(8)
-                };
+                let settings = KMeans { tolerance, init, ..KMeans::new(8) };
                 settings.fit(&data).unwrap()
             };
             let (exact, loose) = (fit(0.0), fit(0.05));
             assert!(loose.iterations <= exact.iterations);
             assert!(loose.inertia < 1.2 * exact.inertia);
         }
-        let negative = KMeans {
-            tolerance: -1.0,
-            ..KMeans::new(2)
-        };
+        let negative = KMeans { tolerance: -1.0, ..KMeans::new(2) };
         assert!(negative.fit(&data).unwrap_err().to_string().contains("tolerance is -1"));
     }
 
@@ -476,27 +401,12 @@ mod tests {
     #[test]
     fn seeds_decide_and_bad_input_is_refused() {
         let data = blobs(&[[0.0; 3]], 3_000, 1.0, 2);
-        let fit = |seed| {
-            KMeans {
-                seed,
-                max_iter: 5,
-                ..KMeans::new(10)
-            }
-            .fit(&data)
-            .unwrap()
-        };
+        let fit = |seed| KMeans { seed, max_iter: 5, ..KMeans::new(10) }.fit(&data).unwrap();
         assert_eq!(fit(1), fit(1));
         assert_ne!(fit(1).centroids, fit(2).centroids);
         assert!(KMeans::new(0).fit(&data).is_err());
         assert!(KMeans::new(3_001).fit(&data).is_err());
-        assert!(
-            KMeans {
-                restarts: 0,
-                ..KMeans::new(1)
-            }
-            .fit(&data)
-            .is_err()
-        );
+        assert!(KMeans { restarts: 0, ..KMeans::new(1) }.fit(&data).is_err());
         assert!(KMeans::new(1).fit(&Matrix::from_rows(&[[f32::NAN]]).unwrap()).is_err());
         assert!(fit(1).predict(&Matrix::zeros(1, 2)).is_err());
     }

@@ -14,9 +14,7 @@ pub(crate) fn centred(m: &Matrix) -> (DMatrix<f64>, Vec<f64>) {
     for sum in &mut mean {
         *sum /= m.rows() as f64;
     }
-    let values = m
-        .iter_rows()
-        .flat_map(|row| row.iter().zip(&mean).map(|(x, m)| f64::from(*x) - m));
+    let values = m.iter_rows().flat_map(|row| row.iter().zip(&mean).map(|(x, m)| f64::from(*x) - m));
     (DMatrix::from_row_iterator(m.rows(), m.dim(), values), mean)
 }
 

@@ -81,10 +81,7 @@ impl MappedFile {
 
 /// Brings `bytes` of a map into memory by reading one byte of each page.
 pub fn touch(bytes: &[u8]) {
-    let sum = bytes
-        .iter()
-        .step_by(PAGE)
-        .fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    let sum = bytes.iter().step_by(PAGE).fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     std::hint::black_box(sum);
 }
 

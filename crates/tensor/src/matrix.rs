@@ -48,11 +48,7 @@ pub enum TensorError {
 impl TensorError {
     /// An [`Argument`](Self::Argument) error.
     pub(crate) fn argument(name: &'static str, got: &impl ToString, expected: impl Into<String>) -> Self {
-        Self::Argument {
-            name,
-            got: got.to_string(),
-            expected: expected.into(),
-        }
+        Self::Argument { name, got: got.to_string(), expected: expected.into() }
     }
 }
 
@@ -74,17 +70,17 @@ pub struct Matrix {
 impl Matrix {
     /// A matrix of zeros.
     pub fn zeros(rows: usize, dim: usize) -> Self {
-        Self {
-            values: Array2::zeros((rows, dim)),
-        }
+        Self { values: Array2::zeros((rows, dim)) }
     }
 
     /// Takes row-major `values`; an error when they don't fill `(rows, dim)`.
     pub fn from_vec(rows: usize, dim: usize, values: Vec<f32>) -> Result<Self, TensorError> {
         let got = values.len();
-        Array2::from_shape_vec((rows, dim), values)
-            .map(|values| Self { values })
-            .map_err(|_| TensorError::Shape { rows, dim, got })
+        Array2::from_shape_vec((rows, dim), values).map(|values| Self { values }).map_err(|_| TensorError::Shape {
+            rows,
+            dim,
+            got,
+        })
     }
 
     /// Copies rows of equal length; no rows give the shape `(0, 0)`.
@@ -94,10 +90,7 @@ impl Matrix {
         for row in rows {
             let row = row.as_ref();
             if row.len() != dim {
-                return Err(TensorError::Dimension {
-                    expected: dim,
-                    got: row.len(),
-                });
+                return Err(TensorError::Dimension { expected: dim, got: row.len() });
             }
             values.extend_from_slice(row);
         }
@@ -174,10 +167,7 @@ impl Matrix {
             return Ok(());
         }
         if other.dim() != self.dim() {
-            return Err(TensorError::Dimension {
-                expected: self.dim(),
-                got: other.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.dim(), got: other.dim() });
         }
         let (rows, dim) = (self.rows() + other.rows(), self.dim());
         let mut values = std::mem::replace(self, Self::zeros(0, 0)).into_vec();
@@ -221,22 +211,12 @@ mod tests {
 
     #[test]
     fn shapes_are_checked() {
-        assert_eq!(
-            Matrix::from_vec(2, 3, vec![0.0; 5]),
-            Err(TensorError::Shape {
-                rows: 2,
-                dim: 3,
-                got: 5
-            })
-        );
+        assert_eq!(Matrix::from_vec(2, 3, vec![0.0; 5]), Err(TensorError::Shape { rows: 2, dim: 3, got: 5 }));
         assert_eq!(
             Matrix::from_rows(&[vec![1.0], vec![1.0, 2.0]]),
             Err(TensorError::Dimension { expected: 1, got: 2 })
         );
-        assert_eq!(
-            Matrix::from_rows::<Vec<f32>>(&[]).map(|m| (m.rows(), m.dim())),
-            Ok((0, 0))
-        );
+        assert_eq!(Matrix::from_rows::<Vec<f32>>(&[]).map(|m| (m.rows(), m.dim())), Ok((0, 0)));
     }
 
     #[test]
@@ -255,13 +235,6 @@ mod tests {
     #[test]
     fn the_first_value_that_is_not_finite_is_named() {
         let m = Matrix::from_rows(&[[0.0, 1.0], [f32::INFINITY, f32::NAN]]).unwrap();
-        assert_eq!(
-            m.check_finite(),
-            Err(TensorError::NotFinite {
-                row: 1,
-                column: 0,
-                value: f32::INFINITY
-            })
-        );
+        assert_eq!(m.check_finite(), Err(TensorError::NotFinite { row: 1, column: 0, value: f32::INFINITY }));
     }
 }

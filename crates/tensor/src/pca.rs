@@ -68,11 +68,7 @@ impl Pca {
 
     /// Coordinates of `rows` along the components: shape `(n, dim)` to `(n, components)`.
     pub fn transform(&self, rows: &Matrix) -> Result<Matrix, TensorError> {
-        let offsets: Vec<f32> = self
-            .components
-            .iter_rows()
-            .map(|c| kernels::dot(c, &self.mean))
-            .collect();
+        let offsets: Vec<f32> = self.components.iter_rows().map(|c| kernels::dot(c, &self.mean)).collect();
         let mut out = project(rows, &self.components)?;
         for i in 0..out.rows() {
             out.row_mut(i).iter_mut().zip(&offsets).for_each(|(x, o)| *x -= o);
@@ -83,10 +79,7 @@ impl Pca {
     /// The rows of the original space that have the given coordinates: shape `(n, components)` to `(n, dim)`.
     pub fn inverse_transform(&self, coordinates: &Matrix) -> Result<Matrix, TensorError> {
         if coordinates.dim() != self.components.rows() {
-            return Err(TensorError::Dimension {
-                expected: self.components.rows(),
-                got: coordinates.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.components.rows(), got: coordinates.dim() });
         }
         let mut out = Matrix::zeros(coordinates.rows(), self.mean.len());
         for (i, row) in coordinates.iter_rows().enumerate() {
@@ -119,9 +112,7 @@ impl RandomProjection {
         let mut rng = SplitMix64::new(seed);
         let scale = 1.0 / (to as f64).sqrt();
         let values = (0..from * to).map(|_| (scale * rng.normal()) as f32).collect();
-        Ok(Self {
-            directions: Matrix::from_vec(to, from, values)?,
-        })
+        Ok(Self { directions: Matrix::from_vec(to, from, values)? })
     }
 
     /// Projects rows of shape `(n, dim from)` to `(n, dim to)`.
@@ -133,20 +124,14 @@ impl RandomProjection {
 /// Dot products of each row with each direction.
 fn project(rows: &Matrix, directions: &Matrix) -> Result<Matrix, TensorError> {
     if rows.dim() != directions.dim() {
-        return Err(TensorError::Dimension {
-            expected: directions.dim(),
-            got: rows.dim(),
-        });
+        return Err(TensorError::Dimension { expected: directions.dim(), got: rows.dim() });
     }
     let mut out = Matrix::zeros(rows.rows(), directions.rows());
-    out.as_mut_slice()
-        .par_chunks_exact_mut(directions.rows().max(1))
-        .enumerate()
-        .for_each(|(i, to)| {
-            for (t, direction) in to.iter_mut().zip(directions.iter_rows()) {
-                *t = kernels::dot(rows.row(i), direction);
-            }
-        });
+    out.as_mut_slice().par_chunks_exact_mut(directions.rows().max(1)).enumerate().for_each(|(i, to)| {
+        for (t, direction) in to.iter_mut().zip(directions.iter_rows()) {
+            *t = kernels::dot(rows.row(i), direction);
+        }
+    });
     Ok(out)
 }
 
@@ -159,9 +144,7 @@ fn scatter(data: &Matrix, mean: &[f64]) -> DMatrix<f64> {
         .into_par_iter()
         .map(|b| {
             let range = b * block..((b + 1) * block).min(rows);
-            let values = range
-                .clone()
-                .flat_map(|i| data.row(i).iter().zip(mean).map(|(x, m)| f64::from(*x) - m));
+            let values = range.clone().flat_map(|i| data.row(i).iter().zip(mean).map(|(x, m)| f64::from(*x) - m));
             // Column-major from row order: this is the transposed block, one centred row a column.
             let columns = DMatrix::from_iterator(dim, range.len(), values);
             &columns * columns.transpose()
@@ -272,11 +255,6 @@ mod tests {
         assert!(pca.transform(&Matrix::zeros(1, 2)).is_err());
         assert!(pca.inverse_transform(&Matrix::zeros(1, 3)).is_err());
         assert!(RandomProjection::new(0, 3, 1).is_err() && RandomProjection::new(3, 0, 1).is_err());
-        assert!(
-            RandomProjection::new(3, 2, 1)
-                .unwrap()
-                .transform(&Matrix::zeros(1, 4))
-                .is_err()
-        );
+        assert!(RandomProjection::new(3, 2, 1).unwrap().transform(&Matrix::zeros(1, 4)).is_err());
     }
 }

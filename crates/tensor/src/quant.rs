@@ -62,11 +62,7 @@ impl Codec for F16 {
     fn encode(&self, row: &[f32]) -> Result<Vec<u8>, TensorError> {
         check_row(row, self.dim)?;
         if let Some(x) = row.iter().find(|x| x.abs() >= 65_520.0) {
-            return Err(TensorError::argument(
-                "value",
-                x,
-                "within the range of half precision, 65504",
-            ));
+            return Err(TensorError::argument("value", x, "within the range of half precision, 65504"));
         }
         Ok(row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect())
     }
@@ -141,11 +137,7 @@ impl Codec for Int4 {
         let mut code = scale.to_le_bytes().to_vec();
         // Stored as level + 8, the first value of a pair in the low half.
         let nibble = |level: &i8| (level + 8) as u8;
-        code.extend(
-            levels
-                .chunks(2)
-                .map(|pair| nibble(&pair[0]) | pair.get(1).map_or(8, nibble) << 4),
-        );
+        code.extend(levels.chunks(2).map(|pair| nibble(&pair[0]) | pair.get(1).map_or(8, nibble) << 4));
         Ok(code)
     }
 
@@ -153,10 +145,7 @@ impl Codec for Int4 {
         check_code(code, self.bytes_per_vector())?;
         let (scale, pairs) = split_scale(code)?;
         let levels = pairs.iter().flat_map(|&pair| [pair & 15, pair >> 4]);
-        Ok(levels
-            .take(self.dim)
-            .map(|level| scale * (f32::from(level) - 8.0))
-            .collect())
+        Ok(levels.take(self.dim).map(|level| scale * (f32::from(level) - 8.0)).collect())
     }
 }
 
@@ -219,13 +208,7 @@ pub struct PqConfig {
 
 impl Default for PqConfig {
     fn default() -> Self {
-        Self {
-            subspaces: 32,
-            centroids: 256,
-            iterations: 12,
-            sample: 8_192,
-            seed: 42,
-        }
+        Self { subspaces: 32, centroids: 256, iterations: 12, sample: 8_192, seed: 42 }
     }
 }
 
@@ -244,18 +227,10 @@ impl Pq {
     pub fn train(rows: &Matrix, config: &PqConfig) -> Result<Self, TensorError> {
         let (dim, parts) = (rows.dim(), config.subspaces);
         if parts == 0 || !dim.is_multiple_of(parts) {
-            return Err(TensorError::argument(
-                "subspaces",
-                &parts,
-                format!("a divisor of the dimension, {dim}"),
-            ));
+            return Err(TensorError::argument("subspaces", &parts, format!("a divisor of the dimension, {dim}")));
         }
         if !(1..=256).contains(&config.centroids) {
-            return Err(TensorError::argument(
-                "centroids",
-                &config.centroids,
-                "between 1 and 256",
-            ));
+            return Err(TensorError::argument("centroids", &config.centroids, "between 1 and 256"));
         }
         let sample = if rows.rows() > config.sample {
             rows.select(&SplitMix64::new(config.seed).sample_indices(rows.rows(), config.sample))
@@ -270,12 +245,7 @@ impl Pq {
             };
             Ok(fit.fit(&columns(&sample, part, dim / parts)?)?.centroids)
         };
-        Self::from_codebooks(
-            (0..parts)
-                .into_par_iter()
-                .map(codebook)
-                .collect::<Result<_, TensorError>>()?,
-        )
+        Self::from_codebooks((0..parts).into_par_iter().map(codebook).collect::<Result<_, TensorError>>()?)
     }
 
     /// A quantizer of given codebooks, one a part, each of shape `(centroids, dim / parts)`: an error when there is none, when they differ
@@ -287,11 +257,7 @@ impl Pq {
         }
         if let Some(other) = codebooks.iter().find(|c| (c.rows(), c.dim()) != shape) {
             let got = format!("{} x {}", other.rows(), other.dim());
-            return Err(TensorError::argument(
-                "codebook",
-                &got,
-                format!("{} x {}", shape.0, shape.1),
-            ));
+            return Err(TensorError::argument("codebook", &got, format!("{} x {}", shape.0, shape.1)));
         }
         let mut columns = Vec::with_capacity(codebooks.len() * shape.0 * shape.1);
         for codebook in &codebooks {
@@ -340,10 +306,7 @@ impl Pq {
     /// The codes of many rows at once, concatenated: much faster than one by one.
     pub fn encode_all(&self, rows: &Matrix) -> Result<Vec<u8>, TensorError> {
         if rows.dim() != self.dim() {
-            return Err(TensorError::Dimension {
-                expected: self.dim(),
-                got: rows.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.dim(), got: rows.dim() });
         }
         rows.check_finite()?;
         let parts = self.subspaces();
@@ -477,11 +440,7 @@ pub fn opq_rotation(rows: &Matrix, config: &PqConfig, rounds: usize) -> Result<M
 fn balanced_axes(rows: &Matrix, parts: usize) -> Result<Matrix, TensorError> {
     let dim = rows.dim();
     if parts == 0 || !dim.is_multiple_of(parts) {
-        return Err(TensorError::argument(
-            "subspaces",
-            &parts,
-            format!("a divisor of the dimension, {dim}"),
-        ));
+        return Err(TensorError::argument("subspaces", &parts, format!("a divisor of the dimension, {dim}")));
     }
     let (centred, _) = centred(rows);
     let (variances, axes) = eigen_symmetric(cross(&centred, &centred))?;
@@ -508,10 +467,7 @@ fn balanced_axes(rows: &Matrix, parts: usize) -> Result<Matrix, TensorError> {
 /// Columns `part * width .. (part + 1) * width`.
 fn columns(rows: &Matrix, part: usize, width: usize) -> Result<Matrix, TensorError> {
     let range = part * width..(part + 1) * width;
-    let values = rows
-        .iter_rows()
-        .flat_map(|row| row[range.clone()].iter().copied())
-        .collect();
+    let values = rows.iter_rows().flat_map(|row| row[range.clone()].iter().copied()).collect();
     Matrix::from_vec(rows.rows(), width, values)
 }
 
@@ -529,10 +485,7 @@ fn scaled(row: &[f32], dim: usize, top: i8) -> Result<(f32, Vec<i8>), TensorErro
 
 fn split_scale(code: &[u8]) -> Result<(f32, &[u8]), TensorError> {
     let Some((scale, levels)) = code.split_first_chunk::<4>() else {
-        return Err(TensorError::Dimension {
-            expected: 4,
-            got: code.len(),
-        });
+        return Err(TensorError::Dimension { expected: 4, got: code.len() });
     };
     let scale = f32::from_le_bytes(*scale);
     if !scale.is_finite() {
@@ -543,18 +496,11 @@ fn split_scale(code: &[u8]) -> Result<(f32, &[u8]), TensorError> {
 
 fn check_row(row: &[f32], dim: usize) -> Result<(), TensorError> {
     if row.len() != dim {
-        return Err(TensorError::Dimension {
-            expected: dim,
-            got: row.len(),
-        });
+        return Err(TensorError::Dimension { expected: dim, got: row.len() });
     }
     match row.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(column) => Err(TensorError::NotFinite {
-            row: 0,
-            column,
-            value: row[column],
-        }),
+        Some(column) => Err(TensorError::NotFinite { row: 0, column, value: row[column] }),
     }
 }
 
@@ -562,11 +508,7 @@ fn check_code(code: &[u8], bytes: usize) -> Result<(), TensorError> {
     if code.len() == bytes {
         Ok(())
     } else {
-        Err(TensorError::argument(
-            "code length",
-            &code.len(),
-            format!("{bytes} bytes"),
-        ))
+        Err(TensorError::argument("code length", &code.len(), format!("{bytes} bytes")))
     }
 }
 
@@ -619,21 +561,10 @@ mod tests {
         for codec in [&Int8::new(3) as &dyn Codec, &Int4::new(3), &F16::new(3)] {
             assert_eq!(codec.decode(&codec.encode(&[0.0; 3]).unwrap()).unwrap(), [0.0; 3]);
         }
-        let back = Int8::new(2)
-            .reconstruct(&Matrix::from_rows(&[[1e30, -1e30]]).unwrap())
-            .unwrap();
+        let back = Int8::new(2).reconstruct(&Matrix::from_rows(&[[1e30, -1e30]]).unwrap()).unwrap();
         assert!((back.row(0)[1] / -1e30 - 1.0).abs() < 1e-6);
-        assert!(
-            F16::new(1)
-                .encode(&[7e4])
-                .unwrap_err()
-                .to_string()
-                .contains("half precision")
-        );
-        assert_eq!(
-            F16::new(1).decode(&F16::new(1).encode(&[65_504.0]).unwrap()).unwrap(),
-            [65_504.0]
-        );
+        assert!(F16::new(1).encode(&[7e4]).unwrap_err().to_string().contains("half precision"));
+        assert_eq!(F16::new(1).decode(&F16::new(1).encode(&[65_504.0]).unwrap()).unwrap(), [65_504.0]);
     }
 
     #[test]
@@ -650,11 +581,7 @@ mod tests {
     #[test]
     fn product_codes_are_the_nearest_centroids_and_their_tables_give_the_distances() {
         let rows = clustered(2_000, 16, 3);
-        let config = PqConfig {
-            subspaces: 4,
-            centroids: 64,
-            ..PqConfig::default()
-        };
+        let config = PqConfig { subspaces: 4, centroids: 64, ..PqConfig::default() };
         let pq = Pq::train(&rows, &config).unwrap();
         assert_eq!((pq.dim(), pq.bytes_per_vector()), (16, 4));
         let codes = pq.encode_all(&rows).unwrap();
@@ -679,11 +606,7 @@ mod tests {
     fn tables_in_buffers_and_scans_agree_with_the_plain_ones() {
         let rows = clustered(2_000, 24, 3);
         for centroids in [16, 256] {
-            let config = PqConfig {
-                subspaces: 6,
-                centroids,
-                ..PqConfig::default()
-            };
+            let config = PqConfig { subspaces: 6, centroids, ..PqConfig::default() };
             let pq = Pq::train(&rows, &config).unwrap();
             let (query, mut table) = (rows.row(3), Vec::new());
             pq.fill_products(query, &mut table);
@@ -716,40 +639,24 @@ mod tests {
                 *x = (if j < 4 { 3.0 * latent[j] } else { 0.1 * rng.normal() }) as f32;
             }
         }
-        let config = PqConfig {
-            subspaces: 4,
-            centroids: 16,
-            ..PqConfig::default()
-        };
+        let config = PqConfig { subspaces: 4, centroids: 16, ..PqConfig::default() };
         let rotation = opq_rotation(&rows, &config, 8).unwrap();
         for i in 0..16 {
             for j in 0..16 {
                 let expected = f32::from(u8::from(i == j));
-                assert!(
-                    (dot(rotation.row(i), rotation.row(j)) - expected).abs() < 1e-4,
-                    "not orthogonal"
-                );
+                assert!((dot(rotation.row(i), rotation.row(j)) - expected).abs() < 1e-4, "not orthogonal");
             }
         }
         let rotated = matmul_transposed(&rows, &rotation).unwrap();
         let error = |rows: &Matrix| mean_squared_error(&Pq::train(rows, &config).unwrap(), rows);
-        assert!(
-            error(&rotated) < 0.6 * error(&rows),
-            "{} of {}",
-            error(&rotated),
-            error(&rows)
-        );
+        assert!(error(&rotated) < 0.6 * error(&rows), "{} of {}", error(&rotated), error(&rows));
     }
 
     #[test]
     fn more_bytes_mean_less_error() {
         let rows = clustered(3_000, 32, 5);
         let pq = |subspaces| {
-            let config = PqConfig {
-                subspaces,
-                centroids: 256,
-                ..PqConfig::default()
-            };
+            let config = PqConfig { subspaces, centroids: 256, ..PqConfig::default() };
             Pq::train(&rows, &config).unwrap()
         };
         let errors = [
@@ -769,49 +676,16 @@ mod tests {
     fn bad_input_is_refused() {
         let rows = clustered(300, 16, 1);
         let train = |config: PqConfig| Pq::train(&rows, &config);
-        let base = PqConfig {
-            subspaces: 4,
-            centroids: 16,
-            ..PqConfig::default()
-        };
-        assert!(
-            train(PqConfig {
-                subspaces: 5,
-                ..base.clone()
-            })
-            .is_err()
-        );
-        assert!(
-            train(PqConfig {
-                subspaces: 0,
-                ..base.clone()
-            })
-            .is_err()
-        );
-        assert!(
-            train(PqConfig {
-                centroids: 257,
-                ..base.clone()
-            })
-            .is_err()
-        );
-        assert!(
-            train(PqConfig {
-                centroids: 0,
-                ..base.clone()
-            })
-            .is_err()
-        );
+        let base = PqConfig { subspaces: 4, centroids: 16, ..PqConfig::default() };
+        assert!(train(PqConfig { subspaces: 5, ..base.clone() }).is_err());
+        assert!(train(PqConfig { subspaces: 0, ..base.clone() }).is_err());
+        assert!(train(PqConfig { centroids: 257, ..base.clone() }).is_err());
+        assert!(train(PqConfig { centroids: 0, ..base.clone() }).is_err());
         assert!(Pq::train(&rows.select(&[0, 1]), &base).is_err());
         let pq = train(base).unwrap();
         assert!(pq.decode(&[0, 0, 0, 16]).is_err());
         assert!(pq.distance_table(&[0.0; 15]).is_err() && pq.encode_all(&Matrix::zeros(1, 8)).is_err());
-        for codec in [
-            &F16::new(2) as &dyn Codec,
-            &Int8::new(2),
-            &Int4::new(2),
-            &Binary::new(2),
-        ] {
+        for codec in [&F16::new(2) as &dyn Codec, &Int8::new(2), &Int4::new(2), &Binary::new(2)] {
             assert!(codec.encode(&[1.0]).is_err());
             assert!(codec.encode(&[1.0, f32::NAN]).is_err());
             assert!(codec.decode(&[1]).is_err());

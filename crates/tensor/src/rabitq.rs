@@ -27,9 +27,7 @@ impl Rotation {
     pub fn new(dim: usize, seed: u64) -> Self {
         let padded = dim.next_multiple_of(16).max(16);
         let mut rng = SplitMix64::new(seed);
-        let signs = (0..4 * padded)
-            .map(|_| if rng.next_u64() >> 63 == 0 { 1.0 } else { -1.0 })
-            .collect();
+        let signs = (0..4 * padded).map(|_| if rng.next_u64() >> 63 == 0 { 1.0 } else { -1.0 }).collect();
         Self { dim, padded, signs }
     }
 
@@ -136,10 +134,8 @@ impl QueryTable {
         let (groups, _) = self.rotated.as_chunks::<4>();
         // Sums of all groups must fit 16 bits.
         let half = (65_535 / groups.len().max(1) / 2).min(127) as f32;
-        let largest = groups
-            .iter()
-            .map(|group| group.iter().map(|x| x.abs()).sum::<f32>())
-            .fold(f32::MIN_POSITIVE, f32::max);
+        let largest =
+            groups.iter().map(|group| group.iter().map(|x| x.abs()).sum::<f32>()).fold(f32::MIN_POSITIVE, f32::max);
         // Rounding adds up to half a step a coordinate.
         self.step = largest / (half - 2.0).max(1.0);
         self.zero = half * groups.len() as f32;
@@ -317,12 +313,8 @@ mod avx512 {
             let signed = _mm512_mul_ps(_mm512_sub_ps(sums, zero), step);
             let from = 16 * half;
             // SAFETY: sixteen floats from place 0 or 16 of arrays of 32.
-            let (shift, scale) = unsafe {
-                (
-                    _mm512_loadu_ps(shifts.as_ptr().add(from)),
-                    _mm512_loadu_ps(scales.as_ptr().add(from)),
-                )
-            };
+            let (shift, scale) =
+                unsafe { (_mm512_loadu_ps(shifts.as_ptr().add(from)), _mm512_loadu_ps(scales.as_ptr().add(from))) };
             let distance = _mm512_fmadd_ps(signed, scale, _mm512_add_ps(base, shift));
             // SAFETY: as above.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(from), distance) };
@@ -377,10 +369,7 @@ mod tests {
             rotation.rotate(&a, &mut x);
             rotation.rotate(&b, &mut y);
             assert_eq!(x.len(), rotation.padded());
-            assert!(
-                (dot(&x, &y) - dot(&a, &b)).abs() < 1e-4 * (dim as f32).sqrt().max(4.0),
-                "{dim}"
-            );
+            assert!((dot(&x, &y) - dot(&a, &b)).abs() < 1e-4 * (dim as f32).sqrt().max(4.0), "{dim}");
             assert!((dot(&x, &x) / dot(&a, &a) - 1.0).abs() < 1e-5);
         }
         let rotation = Rotation::new(384, 3);
@@ -439,11 +428,7 @@ mod tests {
             }
         }
         let standard_error = (size / count).sqrt() / f64::sqrt(count);
-        assert!(
-            (sum / count).abs() < 4.0 * standard_error,
-            "{} {standard_error}",
-            sum / count
-        );
+        assert!((sum / count).abs() < 4.0 * standard_error, "{} {standard_error}", sum / count);
     }
 
     #[test]
@@ -467,12 +452,7 @@ mod tests {
             let below = table.distances(&codes, &shifts, &scales, 1.5, 2.0, &mut got);
             table.finish(&sums, &shifts, &scales, 1.5, 2.0, &mut want);
             for i in 0..BLOCK {
-                assert!(
-                    (got[i] - want[i]).abs() <= 1e-5 * want[i].abs().max(1.0),
-                    "{dim} {i}: {} {}",
-                    got[i],
-                    want[i]
-                );
+                assert!((got[i] - want[i]).abs() <= 1e-5 * want[i].abs().max(1.0), "{dim} {i}: {} {}", got[i], want[i]);
                 assert_eq!(below >> i & 1 == 1, got[i] < 2.0);
             }
         }

@@ -166,14 +166,8 @@ mod tests {
             let draws: Vec<f64> = (0..n).map(|_| rng.gamma(shape)).collect();
             let mean = draws.iter().sum::<f64>() / n as f64;
             let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-            assert!(
-                (mean - shape).abs() < 0.03 * shape + 0.003,
-                "shape {shape}: mean {mean}"
-            );
-            assert!(
-                (variance - shape).abs() < 0.08 * shape + 0.01,
-                "shape {shape}: variance {variance}"
-            );
+            assert!((mean - shape).abs() < 0.03 * shape + 0.003, "shape {shape}: mean {mean}");
+            assert!((variance - shape).abs() < 0.08 * shape + 0.01, "shape {shape}: variance {variance}");
         }
     }
 

@@ -8,20 +8,13 @@ use std::f64::consts::TAU;
 pub fn fft(re: &mut [f64], im: &mut [f64]) -> Result<(), TensorError> {
     let n = re.len();
     if im.len() != n {
-        return Err(TensorError::Dimension {
-            expected: n,
-            got: im.len(),
-        });
+        return Err(TensorError::Dimension { expected: n, got: im.len() });
     }
     power_of_two("transform length", n)?;
     let bits = n.trailing_zeros();
     for i in 0..n {
         // A shift by the full width of a usize, at n = 1, is not defined; there is nothing to swap then.
-        let j = if bits == 0 {
-            0
-        } else {
-            i.reverse_bits() >> (usize::BITS - bits)
-        };
+        let j = if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
         if j > i {
             re.swap(i, j);
             im.swap(i, j);
@@ -93,11 +86,7 @@ impl LogMel {
     pub fn spectrogram(&self, samples: &[f32]) -> Result<Matrix, TensorError> {
         self.check()?;
         if let Some(at) = samples.iter().position(|x| !x.is_finite()) {
-            return Err(TensorError::NotFinite {
-                row: 0,
-                column: at,
-                value: samples[at],
-            });
+            return Err(TensorError::NotFinite { row: 0, column: at, value: samples[at] });
         }
         let window = hann(self.n_fft);
         let frames = 1 + samples.len().saturating_sub(self.n_fft) / self.hop;
@@ -174,11 +163,7 @@ impl LogMel {
 }
 
 fn power_of_two(name: &'static str, n: usize) -> Result<(), TensorError> {
-    if n.is_power_of_two() {
-        Ok(())
-    } else {
-        Err(TensorError::argument(name, &n, "a power of two"))
-    }
+    if n.is_power_of_two() { Ok(()) } else { Err(TensorError::argument(name, &n, "a power of two")) }
 }
 
 #[cfg(test)]
@@ -225,9 +210,7 @@ mod tests {
     fn mel_values_and_band_centres() {
         assert_abs_diff_eq!(hz_to_mel(440.0), 549.638_675, epsilon = 1e-6);
         assert_abs_diff_eq!(hz_to_mel(1000.0), 999.985_537, epsilon = 1e-6);
-        let expected = [
-            226.1907, 525.4702, 921.4558, 1445.396, 2138.637, 3055.884, 4269.521, 5875.320,
-        ];
+        let expected = [226.1907, 525.4702, 921.4558, 1445.396, 2138.637, 3055.884, 4269.521, 5875.320];
         for (got, expected) in mel_centres(8, 8000.0).iter().zip(expected) {
             assert_abs_diff_eq!(*got, expected, epsilon = 1e-3);
             assert_abs_diff_eq!(mel_to_hz(hz_to_mel(*got)), *got, epsilon = 1e-9);
@@ -236,15 +219,8 @@ mod tests {
 
     #[test]
     fn a_tone_peaks_in_its_bin_and_frames_are_whole() {
-        let mel = LogMel {
-            sample_rate: 16_000.0,
-            n_fft: 512,
-            hop: 256,
-            bands: 40,
-        };
-        let tone: Vec<f32> = (0..16_000)
-            .map(|i| (TAU * 440.0 * f64::from(i) / 16_000.0).sin() as f32)
-            .collect();
+        let mel = LogMel { sample_rate: 16_000.0, n_fft: 512, hop: 256, bands: 40 };
+        let tone: Vec<f32> = (0..16_000).map(|i| (TAU * 440.0 * f64::from(i) / 16_000.0).sin() as f32).collect();
         let spectrogram = mel.spectrogram(&tone).unwrap();
         assert_eq!((spectrogram.rows(), spectrogram.dim()), (61, 257));
         for row in spectrogram.iter_rows() {
@@ -258,12 +234,7 @@ mod tests {
     #[test]
     fn log_mel_equals_numpy() {
         // scripts/oracles/signal_image.py
-        let mel = LogMel {
-            sample_rate: 8_000.0,
-            n_fft: 256,
-            hop: 128,
-            bands: 40,
-        };
+        let mel = LogMel { sample_rate: 8_000.0, n_fft: 256, hop: 128, bands: 40 };
         let chirp: Vec<f32> = (0..2_000)
             .map(|i| {
                 let t = f64::from(i) / 8_000.0;
@@ -272,37 +243,23 @@ mod tests {
             .collect();
         let got = mel.log_mel(&chirp).unwrap();
         assert_eq!((got.rows(), got.dim()), (14, 40));
-        for (frame, band, expected) in [
-            (0, 0, -7.861053),
-            (0, 6, 1.21171),
-            (3, 17, 5.282454),
-            (7, 20, 2.644487),
-            (13, 39, -19.260988),
-        ] {
+        for (frame, band, expected) in
+            [(0, 0, -7.861053), (0, 6, 1.21171), (3, 17, 5.282454), (7, 20, 2.644487), (13, 39, -19.260988)]
+        {
             assert_abs_diff_eq!(f64::from(got.row(frame)[band]), expected, epsilon = 2e-4);
         }
         let features = mel.features(&chirp).unwrap();
         assert_eq!(features.len(), 80);
-        for (at, expected) in [
-            (0, -16.647329),
-            (11, -9.907565),
-            (39, -19.987163),
-            (40, 4.076305),
-            (57, 7.726818),
-            (79, 1.77435),
-        ] {
+        for (at, expected) in
+            [(0, -16.647329), (11, -9.907565), (39, -19.987163), (40, 4.076305), (57, 7.726818), (79, 1.77435)]
+        {
             assert_abs_diff_eq!(f64::from(features[at]), expected, epsilon = 2e-4);
         }
     }
 
     #[test]
     fn silence_and_short_signals_are_finite() {
-        let mel = LogMel {
-            sample_rate: 8_000.0,
-            n_fft: 256,
-            hop: 128,
-            bands: 40,
-        };
+        let mel = LogMel { sample_rate: 8_000.0, n_fft: 256, hop: 128, bands: 40 };
         for samples in [vec![], vec![0.0; 100], vec![0.0; 4_000]] {
             let features = mel.features(&samples).unwrap();
             assert!(features.iter().all(|x| x.is_finite()));
@@ -312,26 +269,12 @@ mod tests {
 
     #[test]
     fn bad_settings_and_samples_are_refused() {
-        let good = LogMel {
-            sample_rate: 8_000.0,
-            n_fft: 256,
-            hop: 128,
-            bands: 40,
-        };
+        let good = LogMel { sample_rate: 8_000.0, n_fft: 256, hop: 128, bands: 40 };
         let message = |r: Result<Matrix, TensorError>| r.unwrap_err().to_string();
         assert!(message(LogMel { n_fft: 300, ..good }.log_mel(&[0.0])).contains("n_fft is 300"));
         assert!(message(LogMel { hop: 0, ..good }.log_mel(&[0.0])).contains("hop is 0"));
         assert!(message(LogMel { bands: 0, ..good }.log_mel(&[0.0])).contains("bands is 0"));
-        assert!(
-            message(
-                LogMel {
-                    sample_rate: f64::NAN,
-                    ..good
-                }
-                .log_mel(&[0.0])
-            )
-            .contains("sample_rate is NaN")
-        );
+        assert!(message(LogMel { sample_rate: f64::NAN, ..good }.log_mel(&[0.0])).contains("sample_rate is NaN"));
         assert!(message(good.log_mel(&[0.0, f32::NAN])).contains("column 1 is NaN"));
         assert!(fft(&mut [0.0; 4], &mut [0.0; 2]).is_err());
         assert!(fft(&mut [], &mut []).is_err());

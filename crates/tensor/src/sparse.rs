@@ -32,12 +32,7 @@ impl Csr {
     /// # Ok::<(), eas_tensor::TensorError>(())
     /// ```
     pub fn from_rows(dim: usize, rows: &[Vec<(u32, f32)>]) -> Result<Self, TensorError> {
-        let mut out = Self {
-            dim,
-            starts: vec![0],
-            columns: Vec::new(),
-            values: Vec::new(),
-        };
+        let mut out = Self { dim, starts: vec![0], columns: Vec::new(), values: Vec::new() };
         for (r, row) in rows.iter().enumerate() {
             let mut row = row.clone();
             row.sort_by_key(|&(column, _)| column);
@@ -48,11 +43,7 @@ impl Csr {
                     return Err(TensorError::argument("column", &column, format!("below {dim}")));
                 }
                 if !value.is_finite() {
-                    return Err(TensorError::NotFinite {
-                        row: r,
-                        column: column as usize,
-                        value,
-                    });
+                    return Err(TensorError::NotFinite { row: r, column: column as usize, value });
                 }
                 if value != 0.0 {
                     out.columns.push(column);
@@ -82,10 +73,7 @@ impl Csr {
     /// Row `i`. Panics when `i >= rows()`, as slice indexing does.
     pub fn row(&self, i: usize) -> SparseRow<'_> {
         let range = self.starts[i]..self.starts[i + 1];
-        SparseRow {
-            columns: &self.columns[range.clone()],
-            values: &self.values[range],
-        }
+        SparseRow { columns: &self.columns[range.clone()], values: &self.values[range] }
     }
 
     /// The rows in order.
@@ -137,12 +125,7 @@ impl Csr {
                 values[at] = v;
             }
         }
-        Self {
-            dim: self.rows(),
-            starts,
-            columns,
-            values,
-        }
+        Self { dim: self.rows(), starts, columns, values }
     }
 }
 

@@ -70,10 +70,7 @@ pub struct TopK {
 impl TopK {
     /// An empty selection of at most `k` items; with `k = 0` it stays empty.
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            worst_first: BinaryHeap::new(),
-        }
+        Self { k, worst_first: BinaryHeap::new() }
     }
 
     /// Offers an item; true when it is among the `k` best offered up to here.
@@ -113,11 +110,7 @@ impl TopK {
     /// The items kept, best first.
     pub fn into_sorted_vec(self) -> Vec<Scored> {
         // `Reverse` sorted ascending is best first.
-        self.worst_first
-            .into_sorted_vec()
-            .into_iter()
-            .map(|item| item.0)
-            .collect()
+        self.worst_first.into_sorted_vec().into_iter().map(|item| item.0).collect()
     }
 }
 
@@ -147,10 +140,7 @@ pub struct NearestRows {
 /// the work, and their number doesn't show in the result.
 pub fn nearest_rows(query: &[f32], rows: &Matrix, k: usize) -> Result<NearestRows, TensorError> {
     if rows.rows() > 0 && query.len() != rows.dim() {
-        return Err(TensorError::Dimension {
-            expected: rows.dim(),
-            got: query.len(),
-        });
+        return Err(TensorError::Dimension { expected: rows.dim(), got: query.len() });
     }
     let jobs: Vec<(Vec<Scored>, usize)> = (0..rows.rows().div_ceil(ROWS_A_JOB))
         .into_par_iter()
@@ -171,10 +161,7 @@ pub fn nearest_rows(query: &[f32], rows: &Matrix, k: usize) -> Result<NearestRow
         }
         distances += computed;
     }
-    Ok(NearestRows {
-        best: best.into_sorted_vec(),
-        distances,
-    })
+    Ok(NearestRows { best: best.into_sorted_vec(), distances })
 }
 
 #[cfg(test)]

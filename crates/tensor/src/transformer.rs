@@ -3,10 +3,7 @@
 //! Each routine is written once as a loop over fixed lanes and compiled twice: for AVX2 with FMA, chosen at run time, and for the
 //! target's baseline.
 
-#![expect(
-    clippy::inline_always,
-    reason = "a body must be compiled with its caller's target features"
-)]
+#![expect(clippy::inline_always, reason = "a body must be compiled with its caller's target features")]
 
 use crate::gemm::{NR, Operand, Simd};
 
@@ -38,13 +35,7 @@ fn erf<const FUSED: bool>(x: f32) -> f32 {
         -2.954_6e-3,
         -1.609_603_3e-2,
     ];
-    const EVEN: [f32; 5] = [
-        -1.456_607_2e-5,
-        -2.133_740_6e-4,
-        -1.682_827e-3,
-        -7.373_329_3e-3,
-        -1.426_473_9e-2,
-    ];
+    const EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
     let x = x.clamp(-4.0, 4.0);
     let square = x * x;
     let mut above = ODD[0];
@@ -65,14 +56,7 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const SERIES: [f32; 6] = [
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ];
+    const SERIES: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let x = x.max(-87.0);
     let shifted = mul_add::<FUSED>(x, std::f32::consts::LOG2_E, SHIFT);
     let power = shifted - SHIFT;
@@ -244,14 +228,8 @@ pub fn attention(qkv: &[f32], heads: usize, head_dim: usize, out: &mut [f32], sc
         }
         for (panel, block) in keys.chunks_exact(NR * head_dim).enumerate() {
             for row in (0..tokens).step_by(6) {
-                let a = Operand {
-                    values: &qkv[row * stride + query..],
-                    stride,
-                };
-                let b = Operand {
-                    values: block,
-                    stride: NR,
-                };
+                let a = Operand { values: &qkv[row * stride + query..], stride };
+                let b = Operand { values: block, stride: NR };
                 let tile = &mut scores[row * padded + panel * NR..];
                 simd.tile(head_dim, (tokens - row).min(6), a, b, tile, padded, false);
             }
@@ -260,15 +238,9 @@ pub fn attention(qkv: &[f32], heads: usize, head_dim: usize, out: &mut [f32], sc
             softmax_row(simd, &mut row[..tokens]);
         }
         for from in (0..head_dim).step_by(NR) {
-            let b = Operand {
-                values: &qkv[2 * width + query + from..],
-                stride,
-            };
+            let b = Operand { values: &qkv[2 * width + query + from..], stride };
             for row in (0..tokens).step_by(6) {
-                let a = Operand {
-                    values: &scores[row * padded..],
-                    stride: padded,
-                };
+                let a = Operand { values: &scores[row * padded..], stride: padded };
                 let tile = &mut out[row * width + query + from..];
                 simd.tile(tokens, (tokens - row).min(6), a, b, tile, width, false);
             }
@@ -300,11 +272,7 @@ mod tests {
             (10.0, 10.0),
         ] {
             let bound = 1e-7 + 2e-7 * x.abs();
-            assert!(
-                (gelu::<true>(x) - want).abs() < bound,
-                "gelu({x}) = {}",
-                gelu::<true>(x)
-            );
+            assert!((gelu::<true>(x) - want).abs() < bound, "gelu({x}) = {}", gelu::<true>(x));
             assert!((gelu::<false>(x) - want).abs() < bound);
         }
     }

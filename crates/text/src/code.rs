@@ -71,9 +71,7 @@ impl CodeItem {
     /// The first sentence of the documentation, on one line.
     pub fn summary(&self) -> String {
         let text = self.doc.split_whitespace().collect::<Vec<_>>().join(" ");
-        crate::sentences::sentences(&text)
-            .first()
-            .map_or_else(String::new, |s| s.text.to_owned())
+        crate::sentences::sentences(&text).first().map_or_else(String::new, |s| s.text.to_owned())
     }
 
     /// What is indexed of the item: its name twice (it says most), signature and body, and the documentation only when asked for.
@@ -99,14 +97,7 @@ pub fn extract_functions(path: &str, source: &str) -> Vec<CodeItem> {
     let whole = || {
         let file = path.rsplit('/').next().unwrap_or(path);
         let stem = file.split('.').next().unwrap_or(file);
-        vec![item(
-            path,
-            &[stem.to_owned()],
-            stem,
-            String::new(),
-            source.to_owned(),
-            String::new(),
-        )]
+        vec![item(path, &[stem.to_owned()], stem, String::new(), source.to_owned(), String::new())]
     };
     if language(path) != "rust" {
         return whole();
@@ -114,25 +105,13 @@ pub fn extract_functions(path: &str, source: &str) -> Vec<CodeItem> {
     let Ok(file) = syn::parse_file(source) else {
         return whole();
     };
-    let mut functions = Functions {
-        path,
-        source,
-        scope: Vec::new(),
-        items: Vec::new(),
-        tests: Vec::new(),
-    };
+    let mut functions = Functions { path, source, scope: Vec::new(), items: Vec::new(), tests: Vec::new() };
     functions.visit_file(&file);
     let Functions { mut items, tests, .. } = functions;
     for item in &mut items {
-        let mentions = |body: &str| {
-            body.split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|word| word == item.name)
-        };
-        item.tests = tests
-            .iter()
-            .filter(|(_, body)| mentions(body))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let mentions =
+            |body: &str| body.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == item.name);
+        item.tests = tests.iter().filter(|(_, body)| mentions(body)).map(|(name, _)| name.clone()).collect();
     }
     items
 }
@@ -172,10 +151,7 @@ pub fn write_items(items: &[CodeItem]) -> Result<String, TextError> {
 
 /// Reads what [`write_items`] wrote; an error names the line that is no item.
 pub fn read_items(bytes: &[u8]) -> Result<Vec<CodeItem>, TextError> {
-    let lines = bytes
-        .split(|&b| b == b'\n')
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty());
+    let lines = bytes.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     lines
         .map(|(at, line)| {
             serde_json::from_slice(line).map_err(|error| snapshot_error(&format!("line {}", at + 1), &error))
@@ -184,11 +160,7 @@ pub fn read_items(bytes: &[u8]) -> Result<Vec<CodeItem>, TextError> {
 }
 
 fn snapshot_error(place: &str, error: &serde_json::Error) -> TextError {
-    TextError::Argument {
-        name: "code snapshot",
-        got: place.to_owned(),
-        expected: format!("an item ({error})"),
-    }
+    TextError::Argument { name: "code snapshot", got: place.to_owned(), expected: format!("an item ({error})") }
 }
 
 struct Functions<'a> {
@@ -212,26 +184,13 @@ impl Functions<'_> {
         let name = signature.ident.to_string();
         let (head, body) = (signature.span().byte_range(), block.span().byte_range());
         let slice = |from: usize, to: usize| self.source.get(from..to).unwrap_or("").trim().to_owned();
-        if attributes
-            .iter()
-            .any(|a| a.path().segments.last().is_some_and(|s| s.ident == "test"))
-        {
+        if attributes.iter().any(|a| a.path().segments.last().is_some_and(|s| s.ident == "test")) {
             self.tests.push((name.clone(), slice(body.start, body.end)));
         } else {
             let mut scope = self.scope.clone();
             scope.push(name.clone());
-            let (signature, body) = (
-                slice(signature_start.min(head.start), body.start),
-                slice(body.start, body.end),
-            );
-            self.items.push(item(
-                self.path,
-                &scope,
-                &name,
-                signature,
-                body,
-                documentation(attributes),
-            ));
+            let (signature, body) = (slice(signature_start.min(head.start), body.start), slice(body.start, body.end));
+            self.items.push(item(self.path, &scope, &name, signature, body, documentation(attributes)));
         }
         self.scope.push(name);
         visit::visit_block(self, block);
@@ -270,11 +229,7 @@ impl<'ast> Visit<'ast> for Functions<'_> {
 
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
         let name = match item.self_ty.as_ref() {
-            syn::Type::Path(path) => path
-                .path
-                .segments
-                .last()
-                .map_or_else(String::new, |s| s.ident.to_string()),
+            syn::Type::Path(path) => path.path.segments.last().map_or_else(String::new, |s| s.ident.to_string()),
             _ => "impl".to_owned(),
         };
         self.within(name, |this| visit::visit_item_impl(this, item));
@@ -292,10 +247,7 @@ fn start(visibility: &syn::Visibility, signature: &syn::Signature) -> usize {
 fn documentation(attributes: &[syn::Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
         syn::Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            syn::Expr::Lit(syn::ExprLit {
-                lit: syn::Lit::Str(text),
-                ..
-            }) => Some(text.value().trim().to_owned()),
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
             _ => None,
         },
         _ => None,
@@ -340,9 +292,7 @@ impl Fingerprint {
         abstracted(function.block.to_token_stream(), &locals, &mut signs);
         let runs = signs.windows(GRAM.min(signs.len().max(1)));
         let hashes: Vec<u64> = runs.map(|run| fnv1a(run.join("\u{1f}").as_bytes())).collect();
-        Ok(Self {
-            hashes: winnow(&hashes, WINDOW),
-        })
+        Ok(Self { hashes: winnow(&hashes, WINDOW) })
     }
 
     /// Share of the hashes of either that both have, from 0 to 1.
@@ -380,9 +330,7 @@ struct Locals {
 
 impl Locals {
     fn of(function: &syn::ImplItemFn) -> Self {
-        let mut locals = Self {
-            names: HashSet::from([function.sig.ident.to_string()]),
-        };
+        let mut locals = Self { names: HashSet::from([function.sig.ident.to_string()]) };
         locals.visit_impl_item_fn(function);
         locals
     }
@@ -418,11 +366,7 @@ fn abstracted(tokens: TokenStream, locals: &Locals, signs: &mut Vec<String>) {
     // Behind a single dot stands a field or method, behind two the end of a range.
     let (mut behind_dot, mut dots) = (false, 0);
     for token in tokens {
-        dots = if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.') {
-            dots + 1
-        } else {
-            0
-        };
+        dots = if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.') { dots + 1 } else { 0 };
         let sign = match token {
             TokenTree::Group(group) => {
                 let (open, close) = match group.delimiter() {
@@ -468,11 +412,7 @@ pub fn rename_locals(function: &str) -> Result<String, TextError> {
         got: format!("unparsable at {:?}", error.span().start()),
         expected: error.to_string(),
     })?;
-    let mut names: Vec<String> = Locals::of(&parsed)
-        .names
-        .into_iter()
-        .filter(|name| name != "self")
-        .collect();
+    let mut names: Vec<String> = Locals::of(&parsed).names.into_iter().filter(|name| name != "self").collect();
     names.sort_unstable();
     Ok(renamed(parsed.to_token_stream(), &names).to_string())
 }
@@ -483,16 +423,11 @@ fn renamed(tokens: TokenStream, names: &[String]) -> TokenStream {
         .into_iter()
         .map(|token| {
             let behind_dot = dots == 1;
-            dots = if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.') {
-                dots + 1
-            } else {
-                0
-            };
+            dots = if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.') { dots + 1 } else { 0 };
             match token {
-                TokenTree::Group(group) => TokenTree::Group(proc_macro2::Group::new(
-                    group.delimiter(),
-                    renamed(group.stream(), names),
-                )),
+                TokenTree::Group(group) => {
+                    TokenTree::Group(proc_macro2::Group::new(group.delimiter(), renamed(group.stream(), names)))
+                }
                 TokenTree::Ident(ident) if !behind_dot => match names.binary_search(&ident.to_string()) {
                     Ok(at) => TokenTree::Ident(proc_macro2::Ident::new(&format!("local_{at}"), ident.span())),
                     Err(_) => TokenTree::Ident(ident),
@@ -574,10 +509,7 @@ mod tests {
         );
         assert_eq!(items[0].doc, "Searches a sorted slice.\nThe second line.");
         assert_eq!(items[0].summary(), "Searches a sorted slice.");
-        assert_eq!(
-            items[0].signature,
-            "pub fn find(items: &[i32], wanted: i32) -> Option<usize>"
-        );
+        assert_eq!(items[0].signature, "pub fn find(items: &[i32], wanted: i32) -> Option<usize>");
         assert!(items[0].body.contains("// halves the range") && !items[0].body.contains("sorted slice"));
         assert_eq!(items[0].tests, ["finds"]);
         assert_eq!(items[1].signature, "async fn load(&self) -> u8");
@@ -589,16 +521,10 @@ mod tests {
     #[test]
     fn a_file_that_does_not_parse_is_one_item() {
         let items = extract_functions("src/broken.rs", "fn oops( {");
-        assert_eq!(
-            (items.len(), items[0].name.as_str(), items[0].body.as_str()),
-            (1, "broken", "fn oops( {")
-        );
+        assert_eq!((items.len(), items[0].name.as_str(), items[0].body.as_str()), (1, "broken", "fn oops( {"));
         assert!(extract_functions("empty.rs", "").is_empty());
         let python = extract_functions("sort.py", "def sort(): pass");
-        assert_eq!(
-            (python.len(), python[0].language.as_str(), python[0].name.as_str()),
-            (1, "python", "sort")
-        );
+        assert_eq!((python.len(), python[0].language.as_str(), python[0].name.as_str()), (1, "python", "sort"));
         assert!(Fingerprint::of("fn oops( {").is_err() && rename_locals("").is_err());
     }
 
@@ -608,33 +534,21 @@ mod tests {
         let file = write_items(&items).unwrap();
         assert_eq!(read_items(file.as_bytes()).unwrap(), items);
         let message = read_items(b"{}").unwrap_err().to_string();
-        assert!(
-            message.starts_with("code snapshot is line 1, must be an item"),
-            "{message}"
-        );
+        assert!(message.starts_with("code snapshot is line 1, must be an item"), "{message}");
         assert!(read_items(&file.as_bytes()[..file.len() / 2]).is_err());
         assert!(read_items(b"").unwrap().is_empty());
     }
 
     #[test]
     fn renaming_and_reformatting_keep_the_fingerprint() {
-        for source in [
-            include_str!("code.rs"),
-            include_str!("sentences.rs"),
-            include_str!("word2vec.rs"),
-        ] {
+        for source in [include_str!("code.rs"), include_str!("sentences.rs"), include_str!("word2vec.rs")] {
             let items = extract_functions("here.rs", source);
             assert!(items.len() > 5);
             for item in items {
                 let original = format!("{} {}", item.signature, item.body);
                 let copy = rename_locals(&original).unwrap();
                 assert_ne!(original, copy);
-                assert_eq!(
-                    Fingerprint::of(&original).unwrap(),
-                    Fingerprint::of(&copy).unwrap(),
-                    "{}",
-                    item.id
-                );
+                assert_eq!(Fingerprint::of(&original).unwrap(), Fingerprint::of(&copy).unwrap(), "{}", item.id);
             }
         }
     }
@@ -647,14 +561,8 @@ mod tests {
         assert!(sum.similarity(&most) < 0.5);
         assert_eq!(sum.similarity(&sum), 1.0);
         // The end of a range is a name like any other, a method is not.
-        assert_eq!(
-            of("fn f(n: u8) { for i in 0..n { g(i); } }"),
-            of("fn f(m: u8) { for j in 0..m { g(j); } }")
-        );
-        assert_ne!(
-            of("fn f(len: V) -> u8 { len.len() }"),
-            of("fn f(len: V) -> u8 { len.pop() }")
-        );
+        assert_eq!(of("fn f(n: u8) { for i in 0..n { g(i); } }"), of("fn f(m: u8) { for j in 0..m { g(j); } }"));
+        assert_ne!(of("fn f(len: V) -> u8 { len.len() }"), of("fn f(len: V) -> u8 { len.pop() }"));
     }
 
     #[test]
@@ -662,16 +570,8 @@ mod tests {
         let mut rng = eas_tensor::rng::SplitMix64::new(3);
         for length in 0..40 {
             let hashes: Vec<u64> = (0..length).map(|_| rng.next_u64() % 50).collect();
-            let windows: Vec<&[u64]> = if length < 4 {
-                vec![&hashes]
-            } else {
-                hashes.windows(4).collect()
-            };
-            let expected: BTreeSet<u64> = windows
-                .iter()
-                .filter_map(|window| window.iter().min())
-                .copied()
-                .collect();
+            let windows: Vec<&[u64]> = if length < 4 { vec![&hashes] } else { hashes.windows(4).collect() };
+            let expected: BTreeSet<u64> = windows.iter().filter_map(|window| window.iter().min()).copied().collect();
             assert_eq!(winnow(&hashes, 4), expected);
         }
     }

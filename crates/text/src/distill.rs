@@ -113,44 +113,22 @@ impl Distill {
         for step in 0..self.steps {
             gradient.as_mut_slice().fill(0.0);
             let mut rng = SplitMix64::stream(self.seed, step as u64);
-            let (direction, neighbourhood) = self.imitate(
-                &table,
-                &sentences.texts,
-                &sentence_targets,
-                1.0,
-                &mut rng,
-                &mut gradient,
-            )?;
-            self.imitate(
-                &table,
-                &words.texts,
-                &word_targets,
-                self.word_weight,
-                &mut rng,
-                &mut gradient,
-            )?;
+            let (direction, neighbourhood) =
+                self.imitate(&table, &sentences.texts, &sentence_targets, 1.0, &mut rng, &mut gradient)?;
+            self.imitate(&table, &words.texts, &word_targets, self.word_weight, &mut rng, &mut gradient)?;
             self.unite_synonyms(&table, lessons.synonyms, &mut rng, &mut gradient)?;
             let warm = ((step + 1) as f32 / 20.0).min(1.0);
             let rate = self.learning_rate * warm * (1.0 - step as f32 / self.steps as f32);
             adam.step(table.as_mut_slice(), gradient.as_slice(), rate);
-            report(Progress {
-                step: step + 1,
-                direction,
-                neighbourhood,
-            });
+            report(Progress { step: step + 1, direction, neighbourhood });
         }
         table.check_finite()?;
         Ok(table)
     }
 
     fn check(&self, lessons: &Lessons<'_>) -> Result<(), TextError> {
-        let argument = |name, got: String, expected: &str| {
-            Err(TextError::Argument {
-                name,
-                got,
-                expected: expected.to_owned(),
-            })
-        };
+        let argument =
+            |name, got: String, expected: &str| Err(TextError::Argument { name, got, expected: expected.to_owned() });
         let vocabulary = lessons.tokens.rows();
         if lessons.frequency.len() != vocabulary {
             return argument("frequency", lessons.frequency.len().to_string(), "one value a token");
@@ -203,17 +181,11 @@ impl Distill {
         rng: &mut SplitMix64,
         gradient: &mut Matrix,
     ) -> Result<(f32, f32), TextError> {
-        let chosen: Vec<usize> = (0..self.batch.min(texts.len()))
-            .map(|_| rng.below(texts.len()))
-            .collect();
+        let chosen: Vec<usize> = (0..self.batch.min(texts.len())).map(|_| rng.below(texts.len())).collect();
         let batch = Batch::new(table, chosen.iter().map(|&i| texts[i].as_slice()).collect());
         let teacher = targets.select(&chosen);
         let size = chosen.len() as f32;
-        let own = softmax_of_others(
-            &matmul_transposed(&batch.units, &batch.units)?,
-            self.temperature,
-            &chosen,
-        );
+        let own = softmax_of_others(&matmul_transposed(&batch.units, &batch.units)?, self.temperature, &chosen);
         let wanted = softmax_of_others(&matmul_transposed(&teacher, &teacher)?, self.temperature, &chosen);
         let mut neighbourhood = 0.0;
         let mut slope = Matrix::zeros(chosen.len(), chosen.len());
@@ -233,9 +205,7 @@ impl Distill {
         for i in 0..chosen.len() {
             let (row, target) = (units.row_mut(i), teacher.row(i));
             direction += 1.0 - batch.units.row(i).iter().zip(target).map(|(u, t)| u * t).sum::<f32>();
-            row.iter_mut()
-                .zip(target)
-                .for_each(|(g, t)| *g = weight * (*g - t / size));
+            row.iter_mut().zip(target).for_each(|(g, t)| *g = weight * (*g - t / size));
         }
         batch.backward(&units, gradient);
         Ok((direction / size, neighbourhood / size))
@@ -263,11 +233,7 @@ impl Distill {
             for j in 0..count {
                 let same = i != j && (chosen[i].0 == chosen[j].0 || chosen[i].1 == chosen[j].1);
                 let score = &mut masked.row_mut(i)[j];
-                *score = if same {
-                    f32::NEG_INFINITY
-                } else {
-                    *score / self.synonym_temperature
-                };
+                *score = if same { f32::NEG_INFINITY } else { *score / self.synonym_temperature };
             }
         }
         let mut slope = softmax_rows(&masked);
@@ -279,10 +245,7 @@ impl Distill {
             slope.row_mut(i)[i] -= 2.0 * scale;
         }
         left.backward(&matmul_transposed(&slope, &transposed(&right.units))?, gradient);
-        right.backward(
-            &matmul_transposed(&transposed(&slope), &transposed(&left.units))?,
-            gradient,
-        );
+        right.backward(&matmul_transposed(&transposed(&slope), &transposed(&left.units))?, gradient);
         Ok(())
     }
 }
@@ -356,27 +319,20 @@ impl<'a> Batch<'a> {
         let dim = table.dim();
         let mut units = Matrix::zeros(texts.len(), dim);
         let mut norms = vec![0.0; texts.len()];
-        units
-            .as_mut_slice()
-            .par_chunks_mut(dim)
-            .zip(&texts)
-            .zip(&mut norms)
-            .for_each(|((row, ids), norm)| {
-                for &id in *ids {
-                    row.iter_mut()
-                        .zip(table.row(id as usize))
-                        .for_each(|(sum, x)| *sum += x);
+        units.as_mut_slice().par_chunks_mut(dim).zip(&texts).zip(&mut norms).for_each(|((row, ids), norm)| {
+            for &id in *ids {
+                row.iter_mut().zip(table.row(id as usize)).for_each(|(sum, x)| *sum += x);
+            }
+            // A text without tokens, or whose rows cancel, stays at zero and gets no gradient.
+            *norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if *norm > 1e-6 {
+                for x in row.iter_mut() {
+                    *x /= *norm;
                 }
-                // A text without tokens, or whose rows cancel, stays at zero and gets no gradient.
-                *norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-                if *norm > 1e-6 {
-                    for x in row.iter_mut() {
-                        *x /= *norm;
-                    }
-                } else {
-                    row.fill(0.0);
-                }
-            });
+            } else {
+                row.fill(0.0);
+            }
+        });
         Self { texts, norms, units }
     }
 
@@ -393,11 +349,7 @@ impl<'a> Batch<'a> {
                 *s = (g - along * u) / self.norms[i];
             }
             for &id in *ids {
-                gradient
-                    .row_mut(id as usize)
-                    .iter_mut()
-                    .zip(&slope)
-                    .for_each(|(sum, s)| *sum += s);
+                gradient.row_mut(id as usize).iter_mut().zip(&slope).for_each(|(sum, s)| *sum += s);
             }
         }
     }
@@ -417,11 +369,7 @@ impl Adam {
     const BLOCK: usize = 1 << 16;
 
     fn new(parameters: usize) -> Self {
-        Self {
-            first: vec![0.0; parameters],
-            second: vec![0.0; parameters],
-            steps: 0,
-        }
+        Self { first: vec![0.0; parameters], second: vec![0.0; parameters], steps: 0 }
     }
 
     fn step(&mut self, parameters: &mut [f32], gradient: &[f32], rate: f32) {
@@ -492,12 +440,7 @@ mod tests {
         let mut losses = Vec::new();
         let table = settings.fit(&lessons, |p| losses.push(p.direction)).unwrap();
         assert_eq!((table.rows(), table.dim(), losses.len()), (30, 12, 300));
-        assert!(
-            losses[0] > 0.5 && losses[299] < 0.05,
-            "{} to {}",
-            losses[0],
-            losses[299]
-        );
+        assert!(losses[0] > 0.5 && losses[299] < 0.05, "{} to {}", losses[0], losses[299]);
         let again = settings.fit(&lessons, |_| ()).unwrap();
         assert_eq!(table, again, "the same seed gives the same table");
     }
@@ -513,48 +456,28 @@ mod tests {
             t.normalize_rows();
             t
         };
-        let settings = Distill {
-            batch: 8,
-            temperature: 0.5,
-            synonym_temperature: 0.5,
-            synonym_weight: 1.0,
-            ..Distill::default()
-        };
+        let settings =
+            Distill { batch: 8, temperature: 0.5, synonym_temperature: 0.5, synonym_weight: 1.0, ..Distill::default() };
         let pairs: Vec<(Vec<u32>, Vec<u32>)> = texts(8, 10, 4).into_iter().zip(texts(8, 10, 5)).collect();
         let imitation = |table: &Matrix, gradient: &mut Matrix| {
-            let (a, b) = settings
-                .imitate(table, &all, &targets, 1.0, &mut SplitMix64::new(7), gradient)
-                .unwrap();
+            let (a, b) = settings.imitate(table, &all, &targets, 1.0, &mut SplitMix64::new(7), gradient).unwrap();
             f64::from(a) + f64::from(b)
         };
         let synonyms = |table: &Matrix, gradient: &mut Matrix| {
-            settings
-                .unite_synonyms(table, &pairs, &mut SplitMix64::new(8), gradient)
-                .unwrap();
+            settings.unite_synonyms(table, &pairs, &mut SplitMix64::new(8), gradient).unwrap();
             let mut rng = SplitMix64::new(8);
             let chosen: Vec<_> = (0..8).map(|_| &pairs[rng.below(8)]).collect();
             let unit = |ids: &[u32]| Batch::new(table, vec![ids]).units;
             let dot = |a: &[u32], b: &[u32]| {
                 let (a, b) = (unit(a), unit(b));
-                a.row(0)
-                    .iter()
-                    .zip(b.row(0))
-                    .map(|(x, y)| f64::from(x * y))
-                    .sum::<f64>()
-                    / 0.5
+                a.row(0).iter().zip(b.row(0)).map(|(x, y)| f64::from(x * y)).sum::<f64>() / 0.5
             };
             let mut loss = 0.0;
             for (i, own) in chosen.iter().enumerate() {
                 let rival = |j: usize| i == j || (chosen[j].0 != own.0 && chosen[j].1 != own.1);
                 let positive = dot(&own.0, &own.1);
-                let across: f64 = (0..8)
-                    .filter(|&j| rival(j))
-                    .map(|j| dot(&own.0, &chosen[j].1).exp())
-                    .sum();
-                let down: f64 = (0..8)
-                    .filter(|&j| rival(j))
-                    .map(|j| dot(&chosen[j].0, &own.1).exp())
-                    .sum();
+                let across: f64 = (0..8).filter(|&j| rival(j)).map(|j| dot(&own.0, &chosen[j].1).exp()).sum();
+                let down: f64 = (0..8).filter(|&j| rival(j)).map(|j| dot(&chosen[j].0, &own.1).exp()).sum();
                 loss += (across.ln() + down.ln() - 2.0 * positive) / 16.0;
             }
             loss
@@ -584,20 +507,11 @@ mod tests {
     fn bad_lessons_are_refused() {
         let (tokens, sentences, words) = planted();
         let fit = |settings: Distill, frequency: &[f64], sentences: &Corpus| {
-            let lessons = Lessons {
-                tokens: &tokens,
-                frequency,
-                sentences,
-                words: &words,
-                synonyms: &[],
-            };
+            let lessons = Lessons { tokens: &tokens, frequency, sentences, words: &words, synonyms: &[] };
             settings.fit(&lessons, |_| ()).unwrap_err().to_string()
         };
         let frequency = [0.1; 30];
-        let settings = || Distill {
-            dim: 12,
-            ..Distill::default()
-        };
+        let settings = || Distill { dim: 12, ..Distill::default() };
         assert!(fit(settings(), &frequency[1..], &sentences).contains("frequency is 29"));
         assert!(fit(Distill::default(), &frequency, &sentences).contains("dim is 256"));
         let mut bad = sentences.clone();

@@ -40,10 +40,8 @@ pub fn load(name: &str) -> Result<Box<dyn SentenceEncoder>, TextError> {
     match name {
         "static" => Ok(Box::new(StaticEncoder::load()?)),
         "minilm" => Ok(Box::new(MiniLm::load()?)),
-        _ => Err(TextError::Argument {
-            name: "encoder",
-            got: name.to_owned(),
-            expected: "static or minilm".to_owned(),
-        }),
+        _ => {
+            Err(TextError::Argument { name: "encoder", got: name.to_owned(), expected: "static or minilm".to_owned() })
+        }
     }
 }

@@ -83,17 +83,11 @@ pub enum TextError {
 impl TextError {
     /// A [`TextError::Argument`] from what was given and what is accepted.
     pub(crate) fn argument(name: &'static str, got: &dyn Display, expected: &str) -> Self {
-        Self::Argument {
-            name,
-            got: got.to_string(),
-            expected: expected.to_owned(),
-        }
+        Self::Argument { name, got: got.to_string(), expected: expected.to_owned() }
     }
 
     /// A [`TextError::Vocabulary`].
     pub(crate) fn vocabulary(problem: &dyn Display) -> Self {
-        Self::Vocabulary {
-            problem: problem.to_string(),
-        }
+        Self::Vocabulary { problem: problem.to_string() }
     }
 }

@@ -23,10 +23,7 @@ impl Shingles {
         }
         let width = width.clamp(1, tokens.len());
         // The unit separator cannot occur within a token, so no two token runs share a spelling.
-        let mut hashes: Vec<u64> = tokens
-            .windows(width)
-            .map(|run| fnv1a(run.join("\u{1f}").as_bytes()))
-            .collect();
+        let mut hashes: Vec<u64> = tokens.windows(width).map(|run| fnv1a(run.join("\u{1f}").as_bytes())).collect();
         hashes.sort_unstable();
         hashes.dedup();
         Self { hashes }
@@ -98,9 +95,7 @@ impl MinHash {
     /// `hashes` functions drawn from `seed`; at least one.
     pub fn new(hashes: usize, seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed);
-        Self {
-            keys: (0..hashes.max(1)).map(|_| rng.next_u64()).collect(),
-        }
+        Self { keys: (0..hashes.max(1)).map(|_| rng.next_u64()).collect() }
     }
 
     /// The signature of `shingles`; that of the empty set agrees only with other empty sets.
@@ -131,11 +126,7 @@ pub struct LshIndex {
 impl LshIndex {
     /// `bands` bands of `rows` rows each, both at least 1; signatures need `bands * rows` hashes (a missing band never matches).
     pub fn new(bands: usize, rows: usize) -> Self {
-        Self {
-            bands: bands.max(1),
-            rows: rows.max(1),
-            buckets: HashMap::new(),
-        }
+        Self { bands: bands.max(1), rows: rows.max(1), buckets: HashMap::new() }
     }
 
     /// The probability that two sets of the given Jaccard similarity become candidates: `1 - (1 - j^rows)^bands`.
@@ -152,13 +143,8 @@ impl LshIndex {
 
     /// Ids that share a band with `signature`, ascending and without repeats.
     pub fn candidates(&self, signature: &Signature) -> Vec<usize> {
-        let ids: BTreeSet<usize> = self
-            .band_keys(signature)
-            .into_iter()
-            .filter_map(|key| self.buckets.get(&key))
-            .flatten()
-            .copied()
-            .collect();
+        let ids: BTreeSet<usize> =
+            self.band_keys(signature).into_iter().filter_map(|key| self.buckets.get(&key)).flatten().copied().collect();
         ids.into_iter().collect()
     }
 

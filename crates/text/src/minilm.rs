@@ -102,9 +102,7 @@ impl MiniLm {
         for row in positions.chunks_exact_mut(HIDDEN) {
             row.iter_mut().zip(&segments).for_each(|(x, s)| *x += s);
         }
-        let layers = (0..LAYERS)
-            .into_par_iter()
-            .map(|i| Layer::new(&file, &format!("encoder.layer.{i}")));
+        let layers = (0..LAYERS).into_par_iter().map(|i| Layer::new(&file, &format!("encoder.layer.{i}")));
         Ok(Self {
             words: Matrix::from_vec(tokenizer.len(), HIDDEN, words)?,
             positions: Matrix::from_vec(512, HIDDEN, positions)?,
@@ -155,10 +153,7 @@ impl MiniLm {
             });
         };
         let mut vector = vec![0.0; HIDDEN];
-        mean_of_rows(
-            &vectors.as_slice()[first * HIDDEN..(first + wanted.len()) * HIDDEN],
-            &mut vector,
-        );
+        mean_of_rows(&vectors.as_slice()[first * HIDDEN..(first + wanted.len()) * HIDDEN], &mut vector);
         Ok(vector)
     }
 
@@ -192,10 +187,7 @@ impl MiniLm {
         self.forward(&[ids.as_slice()], &mut scratch);
         let inside: Vec<usize> = (1..=pieces.len()).collect();
         let all = Matrix::from_vec(ids.len(), HIDDEN, scratch.hidden);
-        (
-            pieces,
-            all.map_or_else(|_| Matrix::zeros(0, HIDDEN), |all| all.select(&inside)),
-        )
+        (pieces, all.map_or_else(|_| Matrix::zeros(0, HIDDEN), |all| all.select(&inside)))
     }
 
     fn encode_checked(&self, ids: &[Vec<u32>]) -> Matrix {
@@ -243,20 +235,12 @@ impl MiniLm {
     /// `(tokens of all texts, 384)`.
     fn forward(&self, texts: &[&[u32]], scratch: &mut Scratch) {
         let tokens: usize = texts.iter().map(|ids| ids.len()).sum();
-        let Scratch {
-            hidden,
-            qkv,
-            context,
-            inner,
-            attention: buffers,
-        } = scratch;
+        let Scratch { hidden, qkv, context, inner, attention: buffers } = scratch;
         hidden.resize(tokens * HIDDEN, 0.0);
         qkv.resize(tokens * 3 * HIDDEN, 0.0);
         context.resize(tokens * HIDDEN, 0.0);
         inner.resize(tokens * INNER, 0.0);
-        let places = texts
-            .iter()
-            .flat_map(|ids| ids.iter().enumerate().map(|(at, &id)| (at, id as usize)));
+        let places = texts.iter().flat_map(|ids| ids.iter().enumerate().map(|(at, &id)| (at, id as usize)));
         for (row, (at, id)) in hidden.chunks_exact_mut(HIDDEN).zip(places) {
             for ((x, w), p) in row.iter_mut().zip(self.words.row(id)).zip(self.positions.row(at)) {
                 *x = w + p;
@@ -272,19 +256,10 @@ impl MiniLm {
                 attention(&qkv[from * 3 * HIDDEN..to * 3 * HIDDEN], HEADS, HEAD_DIM, out, buffers);
                 from = to;
             }
-            layer
-                .output
-                .weights
-                .product(context, hidden, Epilogue::BiasResidual(&layer.output.bias));
+            layer.output.weights.product(context, hidden, Epilogue::BiasResidual(&layer.output.bias));
             layer.attention_norm.apply(hidden);
-            layer
-                .inner
-                .weights
-                .product(hidden, inner, Epilogue::BiasGelu(&layer.inner.bias));
-            layer
-                .outer
-                .weights
-                .product(inner, hidden, Epilogue::BiasResidual(&layer.outer.bias));
+            layer.inner.weights.product(hidden, inner, Epilogue::BiasGelu(&layer.inner.bias));
+            layer.outer.weights.product(inner, hidden, Epilogue::BiasResidual(&layer.outer.bias));
             layer.output_norm.apply(hidden);
         }
     }
@@ -301,10 +276,7 @@ impl SentenceEncoder for MiniLm {
 
     /// The model's sentence vectors. Texts longer than 256 tokens, the two special ones included, are cut there.
     fn encode(&self, texts: &[&str]) -> Result<Matrix, TextError> {
-        let ids: Vec<Vec<u32>> = texts
-            .par_iter()
-            .map(|text| self.tokenizer.model_ids(text, MAX_TOKENS))
-            .collect();
+        let ids: Vec<Vec<u32>> = texts.par_iter().map(|text| self.tokenizer.model_ids(text, MAX_TOKENS)).collect();
         Ok(self.encode_checked(&ids))
     }
 }
@@ -345,11 +317,7 @@ impl Layer {
     fn new(file: &SafeTensors<'_>, name: &str) -> Result<Self, TextError> {
         let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for part in ["query", "key", "value"] {
-            let scale = if part == "query" {
-                1.0 / (HEAD_DIM as f32).sqrt()
-            } else {
-                1.0
-            };
+            let scale = if part == "query" { 1.0 / (HEAD_DIM as f32).sqrt() } else { 1.0 };
             let prefix = format!("{name}.attention.self.{part}");
             let w = tensor(file, &format!("{prefix}.weight"), &[HIDDEN, HIDDEN])?;
             let b = tensor(file, &format!("{prefix}.bias"), &[HIDDEN])?;
@@ -357,10 +325,7 @@ impl Layer {
             bias.extend(b.iter().map(|x| x * scale));
         }
         Ok(Self {
-            qkv: Linear {
-                weights: PackedMatrix::new(&Matrix::from_vec(3 * HIDDEN, HIDDEN, weights)?),
-                bias,
-            },
+            qkv: Linear { weights: PackedMatrix::new(&Matrix::from_vec(3 * HIDDEN, HIDDEN, weights)?), bias },
             output: Linear::new(file, &format!("{name}.attention.output.dense"), HIDDEN, HIDDEN)?,
             attention_norm: Norm::new(file, &format!("{name}.attention.output.LayerNorm"))?,
             inner: Linear::new(file, &format!("{name}.intermediate.dense"), INNER, HIDDEN)?,
@@ -374,19 +339,12 @@ impl Layer {
 fn tensor(file: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, TextError> {
     let view = file.tensor(name).map_err(|e| bad(format!("{name}: {e}")))?;
     if view.dtype() != Dtype::F32 || view.shape() != shape {
-        return Err(bad(format!(
-            "{name} is {:?} {:?}, expected F32 {shape:?}",
-            view.dtype(),
-            view.shape()
-        )));
+        return Err(bad(format!("{name} is {:?} {:?}, expected F32 {shape:?}", view.dtype(), view.shape())));
     }
     let (values, _) = view.data().as_chunks::<4>();
     Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
 fn bad(problem: String) -> TextError {
-    TextError::Model {
-        model: "all-MiniLM-L6-v2",
-        problem,
-    }
+    TextError::Model { model: "all-MiniLM-L6-v2", problem }
 }

@@ -8,23 +8,12 @@ use std::path::Path;
 /// The file's content once its SHA-256 has been compared; errors name the `command` that restores the file.
 pub(crate) fn read(path: &Path, sha256: &str, command: &'static str) -> Result<Vec<u8>, TextError> {
     let bytes = std::fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => TextError::MissingModel {
-            path: path.to_owned(),
-            command,
-        },
-        _ => TextError::Io {
-            path: path.to_owned(),
-            source,
-        },
+        std::io::ErrorKind::NotFound => TextError::MissingModel { path: path.to_owned(), command },
+        _ => TextError::Io { path: path.to_owned(), source },
     })?;
     let found = digest(&bytes);
     if found != sha256 {
-        return Err(TextError::AlteredModel {
-            path: path.to_owned(),
-            expected: sha256.to_owned(),
-            found,
-            command,
-        });
+        return Err(TextError::AlteredModel { path: path.to_owned(), expected: sha256.to_owned(), found, command });
     }
     Ok(bytes)
 }

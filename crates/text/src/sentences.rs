@@ -104,11 +104,8 @@ fn ends_sentence(before: &str, c: char, run: usize, closing: bool, next: &str) -
     let initial = matches!((letters.next(), letters.next()), (Some(l), None) if l.is_uppercase() && l != 'I');
     let dotted = word.contains('.') && word.chars().all(|l| l.is_alphabetic() || l == '.');
     if initial || dotted {
-        let next_word: String = next
-            .trim_start_matches(is_opening)
-            .chars()
-            .take_while(|l| l.is_alphanumeric())
-            .collect();
+        let next_word: String =
+            next.trim_start_matches(is_opening).chars().take_while(|l| l.is_alphanumeric()).collect();
         return is_stopword(&next_word.to_lowercase());
     }
     true
@@ -131,10 +128,7 @@ fn push<'a>(text: &'a str, range: Range<usize>, out: &mut Vec<Sentence<'a>>) {
     let trimmed = piece.trim();
     if !trimmed.is_empty() {
         let start = range.start + (piece.len() - piece.trim_start().len());
-        out.push(Sentence {
-            text: trimmed,
-            span: start..start + trimmed.len(),
-        });
+        out.push(Sentence { text: trimmed, span: start..start + trimmed.len() });
     }
 }
 
@@ -153,15 +147,9 @@ mod tests {
             split("Version 2.0 costs $3.14. It ships, e.g. by sea."),
             ["Version 2.0 costs $3.14.", "It ships, e.g. by sea."]
         );
-        assert_eq!(
-            split("Update to v2.0. Then restart."),
-            ["Update to v2.0.", "Then restart."]
-        );
+        assert_eq!(split("Update to v2.0. Then restart."), ["Update to v2.0.", "Then restart."]);
         assert_eq!(split("See e.g. Rome or i.e. Milan."), ["See e.g. Rome or i.e. Milan."]);
-        assert_eq!(
-            split("Dr. Who met Mrs. Jones vs. Prof. Moriarty."),
-            ["Dr. Who met Mrs. Jones vs. Prof. Moriarty."]
-        );
+        assert_eq!(split("Dr. Who met Mrs. Jones vs. Prof. Moriarty."), ["Dr. Who met Mrs. Jones vs. Prof. Moriarty."]);
         assert_eq!(
             split("See Fig. 3 and No. 7. Is it no. It is not."),
             ["See Fig. 3 and No. 7.", "Is it no.", "It is not."]
@@ -170,10 +158,7 @@ mod tests {
 
     #[test]
     fn initials_hold_names_together_but_not_sentences() {
-        assert_eq!(
-            split("J. R. R. Tolkien wrote it. He smoked."),
-            ["J. R. R. Tolkien wrote it.", "He smoked."]
-        );
+        assert_eq!(split("J. R. R. Tolkien wrote it. He smoked."), ["J. R. R. Tolkien wrote it.", "He smoked."]);
         assert_eq!(split("A letter by J. Smith came."), ["A letter by J. Smith came."]);
         assert_eq!(split("Take vitamin C. It helps."), ["Take vitamin C.", "It helps."]);
         assert_eq!(
@@ -189,15 +174,9 @@ mod tests {
             split("\"Why?\" he asked. \"Because!\" She left."),
             ["\"Why?\" he asked.", "\"Because!\"", "She left."]
         );
-        assert_eq!(
-            split("Wait... there is more. Really?! Yes."),
-            ["Wait... there is more.", "Really?!", "Yes."]
-        );
+        assert_eq!(split("Wait... there is more. Really?! Yes."), ["Wait... there is more.", "Really?!", "Yes."]);
         assert_eq!(split("1. Open the lid. 2. Pour."), ["1. Open the lid.", "2. Pour."]);
-        assert_eq!(
-            split("A title\n\nA body without a stop"),
-            ["A title", "A body without a stop"]
-        );
+        assert_eq!(split("A title\n\nA body without a stop"), ["A title", "A body without a stop"]);
         assert_eq!(split("One line\nof a sentence."), ["One line\nof a sentence."]);
     }
 

@@ -51,17 +51,9 @@ impl StaticEncoder {
             let largest = row.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
             let scale = largest / 127.0;
             scales.push(scale);
-            rows.extend(
-                row.iter()
-                    .map(|x| if scale > 0.0 { (x / scale).round() as i8 } else { 0 }),
-            );
+            rows.extend(row.iter().map(|x| if scale > 0.0 { (x / scale).round() as i8 } else { 0 }));
         }
-        Ok(Self {
-            tokenizer,
-            dim: table.dim(),
-            rows,
-            scales,
-        })
+        Ok(Self { tokenizer, dim: table.dim(), rows, scales })
     }
 
     /// Reads the safetensors file that [`to_bytes`](Self::to_bytes) writes.
@@ -82,10 +74,7 @@ impl StaticEncoder {
             )));
         }
         if count != tokenizer.len() {
-            return Err(bad(format!(
-                "{count} rows for a vocabulary of {} entries",
-                tokenizer.len()
-            )));
+            return Err(bad(format!("{count} rows for a vocabulary of {} entries", tokenizer.len())));
         }
         let (scales, _) = scales.data().as_chunks::<4>();
         Ok(Self {
@@ -133,10 +122,7 @@ impl StaticEncoder {
     fn row(&self, id: u32) -> Vec<f32> {
         let (id, dim) = (id as usize, self.dim);
         let scale = self.scales[id];
-        self.rows[id * dim..(id + 1) * dim]
-            .iter()
-            .map(|&x| f32::from(x) * scale)
-            .collect()
+        self.rows[id * dim..(id + 1) * dim].iter().map(|&x| f32::from(x) * scale).collect()
     }
 
     /// Writes the unit vector of `text` into `out`, or zeros.
@@ -172,23 +158,19 @@ impl SentenceEncoder for StaticEncoder {
 
     fn encode(&self, texts: &[&str]) -> Result<Matrix, TextError> {
         let mut out = Matrix::zeros(texts.len(), self.dim);
-        out.as_mut_slice()
-            .par_chunks_mut(self.dim * TEXTS_A_TASK)
-            .zip(texts.par_chunks(TEXTS_A_TASK))
-            .for_each(|(rows, texts)| {
+        out.as_mut_slice().par_chunks_mut(self.dim * TEXTS_A_TASK).zip(texts.par_chunks(TEXTS_A_TASK)).for_each(
+            |(rows, texts)| {
                 for (row, text) in rows.chunks_exact_mut(self.dim).zip(texts) {
                     self.encode_into(text, row);
                 }
-            });
+            },
+        );
         Ok(out)
     }
 }
 
 fn bad(problem: String) -> TextError {
-    TextError::Model {
-        model: "static-256",
-        problem,
-    }
+    TextError::Model { model: "static-256", problem }
 }
 
 #[cfg(test)]
@@ -215,9 +197,7 @@ mod tests {
     #[test]
     fn a_vector_is_the_normalised_sum_of_the_tokens_rows() {
         let encoder = encoder();
-        let got = encoder
-            .encode(&["Banks the", "the banks", "", "[CLS] qqq", "bank"])
-            .unwrap();
+        let got = encoder.encode(&["Banks the", "the banks", "", "[CLS] qqq", "bank"]).unwrap();
         let id = |token| encoder.tokenizer().id(token).unwrap() as usize;
         let mut want = vec![0.0_f64; 4];
         for token in ["bank", "##s", "the"] {
@@ -227,11 +207,7 @@ mod tests {
         }
         let norm = want.iter().map(|x| x * x).sum::<f64>().sqrt();
         for (got, want) in got.row(0).iter().zip(&want) {
-            assert!(
-                (f64::from(*got) - want / norm).abs() < 0.01,
-                "{got} for {}",
-                want / norm
-            );
+            assert!((f64::from(*got) - want / norm).abs() < 0.01, "{got} for {}", want / norm);
         }
         assert_eq!(got.row(0), got.row(1), "order plays no part");
         assert_eq!(got.row(2), [0.0; 4], "an empty text");

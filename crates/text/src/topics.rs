@@ -67,12 +67,7 @@ impl CountMatrix {
         let columns: BTreeMap<&str, u32> = frequencies.keys().copied().zip(0..).collect();
         let rows: Vec<Vec<(u32, f32)>> = counted
             .iter()
-            .map(|counts| {
-                counts
-                    .iter()
-                    .filter_map(|(w, &c)| Some((*columns.get(w.as_str())?, c)))
-                    .collect()
-            })
+            .map(|counts| counts.iter().filter_map(|(w, &c)| Some((*columns.get(w.as_str())?, c))).collect())
             .collect();
         Ok(Self {
             vocabulary: columns.keys().map(|&word| word.to_owned()).collect(),
@@ -102,14 +97,7 @@ impl Lda {
     /// `topics` topics with both priors `1 / topics`, at most 30 iterations and a tolerance of 1e-4.
     pub fn new(topics: usize, seed: u64) -> Self {
         let prior = 1.0 / topics.max(1) as f64;
-        Self {
-            topics,
-            alpha: prior,
-            eta: prior,
-            max_iter: 30,
-            tol: 1e-4,
-            seed,
-        }
+        Self { topics, alpha: prior, eta: prior, max_iter: 30, tol: 1e-4, seed }
     }
 
     /// Fits the topics of `counts`, shape `(documents, terms)`. Refuses zero topics, priors that aren't positive, negative counts and
@@ -125,9 +113,7 @@ impl Lda {
         }
         check_counts(counts)?;
         if counts.nnz() == 0 {
-            return Err(TextError::EmptyVocabulary {
-                documents: counts.rows(),
-            });
+            return Err(TextError::EmptyVocabulary { documents: counts.rows() });
         }
         let terms = counts.dim();
         let mut rng = SplitMix64::new(self.seed);
@@ -220,15 +206,9 @@ impl LdaModel {
     /// Refuses a corpus without words.
     pub fn perplexity(&self, counts: &Csr) -> Result<f64, TextError> {
         self.check_terms(counts)?;
-        let words: f64 = counts
-            .iter_rows()
-            .flat_map(|row| row.values)
-            .map(|&c| f64::from(c))
-            .sum();
+        let words: f64 = counts.iter_rows().flat_map(|row| row.values).map(|&c| f64::from(c)).sum();
         if words == 0.0 {
-            return Err(TextError::EmptyVocabulary {
-                documents: counts.rows(),
-            });
+            return Err(TextError::EmptyVocabulary { documents: counts.rows() });
         }
         Ok((-self.expectation(counts).bound / words).exp())
     }
@@ -293,11 +273,7 @@ impl LdaModel {
         for total in totals {
             bound += ln_gamma(self.eta * self.terms as f64) - ln_gamma(total);
         }
-        Expectation {
-            gamma,
-            bound,
-            statistics,
-        }
+        Expectation { gamma, bound, statistics }
     }
 
     /// Finds one document's topic weights `gamma`, and adds its expected counts and its share of the bound to `part`.
@@ -306,16 +282,10 @@ impl LdaModel {
         part.bound += bound;
         for (&term, &count) in words.columns.iter().zip(words.values) {
             let beta = &exp_beta[term as usize * self.topics..][..self.topics];
-            let norm = exp_theta
-                .iter()
-                .zip(beta)
-                .map(|(t, b)| t * b)
-                .sum::<f64>()
-                .max(f64::MIN_POSITIVE);
+            let norm = exp_theta.iter().zip(beta).map(|(t, b)| t * b).sum::<f64>().max(f64::MIN_POSITIVE);
             let share = f64::from(count) / norm;
             part.terms.push(term);
-            part.weights
-                .extend(exp_theta.iter().zip(beta).map(|(t, b)| share * t * b));
+            part.weights.extend(exp_theta.iter().zip(beta).map(|(t, b)| share * t * b));
         }
     }
 
@@ -352,12 +322,7 @@ impl LdaModel {
         }
         let mut bound = 0.0;
         for (&term, &count) in words.columns.iter().zip(words.values) {
-            let norm = exp_theta
-                .iter()
-                .zip(beta(term))
-                .map(|(t, b)| t * b)
-                .sum::<f64>()
-                .max(f64::MIN_POSITIVE);
+            let norm = exp_theta.iter().zip(beta(term)).map(|(t, b)| t * b).sum::<f64>().max(f64::MIN_POSITIVE);
             bound += f64::from(count) * norm.ln();
         }
         for (&g, l) in gamma.iter().zip(&log_theta) {
@@ -447,12 +412,7 @@ mod tests {
     fn one_topic_is_the_smoothed_word_distribution() {
         // With one topic there is nothing to infer: lambda = eta + column totals.
         let counts = Csr::from_rows(3, &[vec![(0, 3.0), (1, 1.0)], vec![(1, 4.0)]]).unwrap();
-        let model = Lda {
-            eta: 0.5,
-            ..Lda::new(1, 0)
-        }
-        .fit(&counts)
-        .unwrap();
+        let model = Lda { eta: 0.5, ..Lda::new(1, 0) }.fit(&counts).unwrap();
         let total = 8.0 + 1.5;
         let expected = [3.5 / total, 5.5 / total, 0.5 / total];
         for (p, e) in model.beta().row(0).iter().zip(expected) {
@@ -491,19 +451,10 @@ mod tests {
         let refused = |lda: Lda, counts: &Csr| lda.fit(counts).map(|_| ()).unwrap_err().to_string();
         assert_eq!(refused(Lda::new(0, 1), &counts), "topics is 0, must be at least 1");
         assert_eq!(
-            refused(
-                Lda {
-                    alpha: f64::NAN,
-                    ..Lda::new(2, 1)
-                },
-                &counts
-            ),
+            refused(Lda { alpha: f64::NAN, ..Lda::new(2, 1) }, &counts),
             "alpha is NaN, must be a positive number"
         );
-        assert_eq!(
-            refused(Lda::new(2, 1), &Csr::from_rows(5, &[]).unwrap()),
-            "no term is left of 0 documents"
-        );
+        assert_eq!(refused(Lda::new(2, 1), &Csr::from_rows(5, &[]).unwrap()), "no term is left of 0 documents");
         let negative = Csr::from_rows(2, &[vec![(0, -1.0)]]).unwrap();
         assert_eq!(refused(Lda::new(2, 1), &negative), "count is -1, must be not negative");
         let model = Lda::new(2, 1).fit(&counts).unwrap();

@@ -189,13 +189,7 @@ impl Value {
 
     /// A set of names in normal form; names that normalise alike count once.
     pub fn set<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Self {
-        Self::Set(
-            names
-                .into_iter()
-                .map(|name| normalize_name(name.as_ref()))
-                .filter(|name| !name.is_empty())
-                .collect(),
-        )
+        Self::Set(names.into_iter().map(|name| normalize_name(name.as_ref())).filter(|name| !name.is_empty()).collect())
     }
 
     /// The set written as a list: "Wi-Fi, Bluetooth and Zigbee" has three names.
@@ -209,19 +203,14 @@ impl Value {
         let joined = list.replace(" and ", ",").replace(" or ", ",");
         Self::set(joined.split([',', ';', '&', '/']).map(|name| {
             let name = name.trim();
-            name.strip_prefix("and ")
-                .or_else(|| name.strip_prefix("or "))
-                .unwrap_or(name)
+            name.strip_prefix("and ").or_else(|| name.strip_prefix("or ")).unwrap_or(name)
         }))
     }
 }
 
 /// The normal form of a name: lower-case letters and digits only, so that "Wi-Fi", "WiFi" and "wifi" are one.
 pub fn normalize_name(name: &str) -> String {
-    name.chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// A value and where it stands in the text.
@@ -249,16 +238,9 @@ pub fn find_values(text: &str) -> Vec<Found> {
     let mut at = 0;
     while at < tokens.len() {
         let rest = &tokens[at..];
-        match date(rest)
-            .or_else(|| money(rest))
-            .or_else(|| quantity(rest))
-            .or_else(|| number(rest))
-        {
+        match date(rest).or_else(|| money(rest)).or_else(|| quantity(rest)).or_else(|| number(rest)) {
             Some((value, used)) => {
-                found.push(Found {
-                    value,
-                    span: rest[0].span.start..rest[used - 1].span.end,
-                });
+                found.push(Found { value, span: rest[0].span.start..rest[used - 1].span.end });
                 at += used;
             }
             None => at += 1,
@@ -279,11 +261,8 @@ pub fn find_values(text: &str) -> Vec<Found> {
 /// ```
 pub fn find_members(text: &str, vocabulary: &[&str]) -> Option<Value> {
     // Runs of letters and digits; a name of several runs ("USB C", "Wi-Fi") matches their concatenation.
-    let runs: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|run| !run.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let runs: Vec<String> =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|run| !run.is_empty()).map(str::to_lowercase).collect();
     let named = vocabulary.iter().filter(|name| {
         let wanted = normalize_name(name);
         !wanted.is_empty()
@@ -337,10 +316,7 @@ impl Token {
 
     fn integer(&self) -> Option<(i64, usize)> {
         match self.kind {
-            Kind::Number {
-                micros,
-                digits: Some(digits),
-            } => Some((micros / SCALE, digits)),
+            Kind::Number { micros, digits: Some(digits) } => Some((micros / SCALE, digits)),
             _ => None,
         }
     }
@@ -411,11 +387,7 @@ fn parse_number(text: &str) -> Option<Kind> {
     let plain = text.replace(',', "");
     let (whole, part) = plain.split_once('.').unwrap_or((&plain, ""));
     let padded: String = part.chars().chain("000000".chars()).take(6).collect();
-    let micros = whole
-        .parse::<i64>()
-        .ok()?
-        .checked_mul(SCALE)?
-        .checked_add(padded.parse().ok()?)?;
+    let micros = whole.parse::<i64>().ok()?.checked_mul(SCALE)?.checked_add(padded.parse().ok()?)?;
     let digits = (plain.len() == text.len() && part.is_empty()).then_some(text.len());
     Some(Kind::Number { micros, digits })
 }
@@ -449,19 +421,13 @@ fn day_of_month(tokens: &[Token]) -> Option<(u8, usize)> {
     if digits > 2 || !(1..=31).contains(&day) {
         return None;
     }
-    let suffix = tokens
-        .get(1)
-        .filter(|t| t.span.start == tokens[0].span.end)
-        .and_then(Token::lower);
+    let suffix = tokens.get(1).filter(|t| t.span.start == tokens[0].span.end).and_then(Token::lower);
     let ordinal = matches!(suffix.as_deref(), Some("st" | "nd" | "rd" | "th"));
     Some((day as u8, if ordinal { 2 } else { 1 }))
 }
 
 fn year(token: Option<&Token>) -> Option<i32> {
-    token?
-        .integer()
-        .filter(|&(_, digits)| digits == 4)
-        .map(|(year, _)| year as i32)
+    token?.integer().filter(|&(_, digits)| digits == 4).map(|(year, _)| year as i32)
 }
 
 /// Dates: 2024-01-15, 2024/01/15, 15 January 2024, the 15th of Jan 2024, January 15, 2024, Jan. 15th 2024.
@@ -471,9 +437,7 @@ fn date(tokens: &[Token]) -> Option<(Value, usize)> {
         && let [_, first, month, second, day, ..] = tokens
         && (first.is('-') || first.is('/'))
         && first.kind == second.kind
-        && tokens[..5]
-            .windows(2)
-            .all(|pair| pair[0].span.end == pair[1].span.start)
+        && tokens[..5].windows(2).all(|pair| pair[0].span.end == pair[1].span.start)
         && let (Some((month, 1..=2)), Some((day, 1..=2))) = (month.integer(), day.integer())
     {
         return found(year, month as u8, day as u8, 5);
@@ -613,9 +577,7 @@ const ONES: [&str; 20] = [
     "eighteen",
     "nineteen",
 ];
-const TENS: [&str; 8] = [
-    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-];
+const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 
 fn number_word(word: &str) -> Option<i64> {
     let ones = ONES.iter().position(|name| *name == word).map(|n| n as i64);
@@ -627,10 +589,7 @@ fn spelled_number(tokens: &[Token]) -> Option<(i64, usize)> {
     let first = number_word(&tokens.first()?.lower()?)?;
     if first >= 20 {
         let hyphen = usize::from(tokens.get(1).is_some_and(|t| t.is('-')));
-        let unit = tokens
-            .get(1 + hyphen)
-            .and_then(Token::lower)
-            .and_then(|word| number_word(&word));
+        let unit = tokens.get(1 + hyphen).and_then(Token::lower).and_then(|word| number_word(&word));
         if let Some(unit @ 1..=9) = unit {
             return Some(((first + unit) * SCALE, 2 + hyphen));
         }
@@ -644,51 +603,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn normal(text: &str) -> Vec<String> {
-        find_values(text)
-            .into_iter()
-            .map(|found| found.value.to_string())
-            .collect()
+        find_values(text).into_iter().map(|found| found.value.to_string()).collect()
     }
 
     #[test]
     fn notations_of_one_value_agree() {
         for (notations, expected) in [
             (
-                &[
-                    "$1,299",
-                    "$1299",
-                    "$1,299.00",
-                    "US$ 1,299",
-                    "USD 1299",
-                    "1299 USD",
-                    "1,299 dollars",
-                    "1299.00 usd",
-                ][..],
+                &["$1,299", "$1299", "$1,299.00", "US$ 1,299", "USD 1299", "1299 USD", "1,299 dollars", "1299.00 usd"]
+                    [..],
                 "1299.00 USD",
             ),
             (&["€49.50", "49.50 €", "EUR 49.5", "49.5 euros"], "49.50 EUR"),
             (&["£7", "7 GBP", "GBP 7.00"], "7.00 GBP"),
+            (&["1 TB", "1TB", "1000 GB", "1,000 gigabytes", "one terabyte", "1000000 MB"], "1000 GB"),
             (
-                &[
-                    "1 TB",
-                    "1TB",
-                    "1000 GB",
-                    "1,000 gigabytes",
-                    "one terabyte",
-                    "1000000 MB",
-                ],
-                "1000 GB",
-            ),
-            (
-                &[
-                    "2 years",
-                    "two years",
-                    "two-year",
-                    "2-year",
-                    "24 months",
-                    "24-month",
-                    "twenty-four months",
-                ],
+                &["2 years", "two years", "two-year", "2-year", "24 months", "24-month", "twenty-four months"],
                 "24 months",
             ),
             (&["1.5 kg", "1500 g", "1,500 grams", "1.50 kilograms"], "1.5 kg"),
@@ -711,11 +641,7 @@ mod tests {
         ] {
             for notation in notations {
                 assert_eq!(normal(notation), [expected], "{notation}");
-                assert_eq!(
-                    normal(&format!("It says ({notation}), it does.")),
-                    [expected],
-                    "{notation} in a sentence"
-                );
+                assert_eq!(normal(&format!("It says ({notation}), it does.")), [expected], "{notation} in a sentence");
             }
         }
     }

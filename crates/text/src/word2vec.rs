@@ -68,12 +68,9 @@ impl Word2Vec {
     /// Trains on tokenized `sentences`. Refuses zero for `dim`, `window`, `negative` or `epochs`, rates that aren't positive, and a
     /// corpus of which fewer than two words are left.
     pub fn fit<S: AsRef<str>>(&self, sentences: &[Vec<S>]) -> Result<WordVectors, TextError> {
-        for (name, value) in [
-            ("dim", self.dim),
-            ("window", self.window),
-            ("negative", self.negative),
-            ("epochs", self.epochs),
-        ] {
+        for (name, value) in
+            [("dim", self.dim), ("window", self.window), ("negative", self.negative), ("epochs", self.epochs)]
+        {
             if value == 0 {
                 return Err(TextError::argument(name, &value, "at least 1"));
             }
@@ -88,31 +85,18 @@ impl Word2Vec {
         }
         let vocabulary = Vocabulary::count(sentences, self.min_count);
         if vocabulary.words.len() < 2 {
-            return Err(TextError::EmptyVocabulary {
-                documents: sentences.len(),
-            });
+            return Err(TextError::EmptyVocabulary { documents: sentences.len() });
         }
         let corpus: Vec<Vec<u32>> = sentences
             .iter()
-            .map(|sentence| {
-                sentence
-                    .iter()
-                    .filter_map(|word| vocabulary.ids.get(word.as_ref()).copied())
-                    .collect()
-            })
+            .map(|sentence| sentence.iter().filter_map(|word| vocabulary.ids.get(word.as_ref()).copied()).collect())
             .collect();
         let mut training = Training::new(self, &vocabulary);
         let losses = (0..self.epochs).map(|epoch| training.epoch(&corpus, epoch)).collect();
         let vectors = Matrix::from_vec(vocabulary.words.len(), self.dim, training.input)?;
         let mut unit = vectors.clone();
         unit.normalize_rows();
-        Ok(WordVectors {
-            words: vocabulary.words,
-            ids: vocabulary.ids,
-            vectors,
-            unit,
-            losses,
-        })
+        Ok(WordVectors { words: vocabulary.words, ids: vocabulary.ids, vectors, unit, losses })
     }
 }
 
@@ -133,10 +117,7 @@ impl Vocabulary {
         kept.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
         Self {
             words: kept.iter().map(|(word, _)| (*word).to_owned()).collect(),
-            ids: (0..)
-                .zip(&kept)
-                .map(|(id, (word, _))| ((*word).to_owned(), id))
-                .collect(),
+            ids: (0..).zip(&kept).map(|(id, (word, _))| ((*word).to_owned(), id)).collect(),
             counts: kept.iter().map(|&(_, n)| n).collect(),
         }
     }
@@ -160,16 +141,10 @@ impl<'a> Training<'a> {
         let mut rng = SplitMix64::new(config.seed);
         let words = vocabulary.words.len();
         let total: u64 = vocabulary.counts.iter().sum();
-        let input = (0..words * config.dim)
-            .map(|_| (rng.uniform() - 0.5) as f32 / config.dim as f32)
-            .collect();
+        let input = (0..words * config.dim).map(|_| (rng.uniform() - 0.5) as f32 / config.dim as f32).collect();
         let keep = vocabulary.counts.iter().map(|&n| {
             let ratio = config.sample * total as f64 / n as f64;
-            if config.sample > 0.0 {
-                (ratio.sqrt() + ratio).min(1.0)
-            } else {
-                1.0
-            }
+            if config.sample > 0.0 { (ratio.sqrt() + ratio).min(1.0) } else { 1.0 }
         });
         Self {
             config,
@@ -266,11 +241,7 @@ impl<'a> Training<'a> {
 fn logistic(logit: f32, label: f32) -> (f32, f32) {
     // e^-|x| never overflows, and both the loss ln(1 + e^-x) or ln(1 + e^x) and the sigmoid follow from it.
     let small = (-logit.abs()).exp();
-    let against = if (logit < 0.0) == (label > 0.5) {
-        logit.abs()
-    } else {
-        0.0
-    };
+    let against = if (logit < 0.0) == (label > 0.5) { logit.abs() } else { 0.0 };
     let sigmoid = if logit < 0.0 { small } else { 1.0 } / (1.0 + small);
     (against + small.ln_1p(), sigmoid - label)
 }
@@ -311,11 +282,7 @@ impl Noise {
 
     fn draw(&self, rng: &mut SplitMix64) -> u32 {
         let at = rng.below(self.alias.len());
-        if rng.uniform() < self.threshold[at] {
-            at as u32
-        } else {
-            self.alias[at]
-        }
+        if rng.uniform() < self.threshold[at] { at as u32 } else { self.alias[at] }
     }
 }
 
@@ -383,19 +350,12 @@ impl WordVectors {
         let query = self.combine(positive, negative)?;
         let inputs: Vec<&str> = positive.iter().chain(negative).copied().collect();
         let hits = self.nearest_except(&query, k, &inputs)?;
-        Ok(hits
-            .iter()
-            .map(|hit| (self.words[hit.id].as_str(), hit.score))
-            .collect())
+        Ok(hits.iter().map(|hit| (self.words[hit.id].as_str(), hit.score)).collect())
     }
 
     fn nearest_except(&self, query: &[f32], k: usize, except: &[&str]) -> Result<Vec<Scored>, TextError> {
         if query.len() != self.unit.dim() {
-            return Err(TextError::argument(
-                "query dimension",
-                &query.len(),
-                &self.unit.dim().to_string(),
-            ));
+            return Err(TextError::argument("query dimension", &query.len(), &self.unit.dim().to_string()));
         }
         let norm = dot(query, query).sqrt();
         let mut best = TopK::new(k);
@@ -417,22 +377,12 @@ mod tests {
     fn themes(sentences: usize) -> Vec<Vec<String>> {
         let mut rng = SplitMix64::new(9);
         (0..sentences)
-            .map(|s| {
-                (0..8)
-                    .map(|_| format!("{}{}", ["sea", "city"][s % 2], rng.below(12)))
-                    .collect()
-            })
+            .map(|s| (0..8).map(|_| format!("{}{}", ["sea", "city"][s % 2], rng.below(12))).collect())
             .collect()
     }
 
     fn small(mode: Mode) -> Word2Vec {
-        Word2Vec {
-            dim: 16,
-            epochs: 8,
-            sample: 0.0,
-            mode,
-            ..Word2Vec::default()
-        }
+        Word2Vec { dim: 16, epochs: 8, sample: 0.0, mode, ..Word2Vec::default() }
     }
 
     #[test]
@@ -443,31 +393,15 @@ mod tests {
             let across = vectors.similarity("sea1", "city2").unwrap();
             assert!(inside > across + 0.5, "{mode:?}: {inside} against {across}");
             let nearest = vectors.most_similar(&["city0"], &[], 11).unwrap();
-            assert!(
-                nearest
-                    .iter()
-                    .all(|(word, _)| word.starts_with("city") && *word != "city0"),
-                "{nearest:?}"
-            );
-            assert!(
-                vectors.losses().last() < vectors.losses().first(),
-                "{:?}",
-                vectors.losses()
-            );
+            assert!(nearest.iter().all(|(word, _)| word.starts_with("city") && *word != "city0"), "{nearest:?}");
+            assert!(vectors.losses().last() < vectors.losses().first(), "{:?}", vectors.losses());
         }
     }
 
     #[test]
     fn a_seed_gives_the_same_vectors_bit_for_bit() {
         let corpus = themes(200);
-        let fit = |seed| {
-            Word2Vec {
-                seed,
-                ..small(Mode::Cbow)
-            }
-            .fit(&corpus)
-            .unwrap()
-        };
+        let fit = |seed| Word2Vec { seed, ..small(Mode::Cbow) }.fit(&corpus).unwrap();
         assert_eq!(fit(1).vectors().as_slice(), fit(1).vectors().as_slice());
         assert_ne!(fit(1).vectors().as_slice(), fit(2).vectors().as_slice());
     }
@@ -482,20 +416,13 @@ mod tests {
         let loss = |hidden: &[f32], outputs: &[Vec<f32>; 2]| -> f64 {
             (0..2)
                 .map(|i| {
-                    let logit: f64 = outputs[i]
-                        .iter()
-                        .zip(hidden)
-                        .map(|(o, h)| f64::from(*o) * f64::from(*h))
-                        .sum();
+                    let logit: f64 = outputs[i].iter().zip(hidden).map(|(o, h)| f64::from(*o) * f64::from(*h)).sum();
                     let p = 1.0 / (1.0 + (-logit).exp());
                     -(if labels[i] > 0.5 { p } else { 1.0 - p }).ln()
                 })
                 .sum()
         };
-        let config = Word2Vec {
-            dim: 3,
-            ..small(Mode::Cbow)
-        };
+        let config = Word2Vec { dim: 3, ..small(Mode::Cbow) };
         let vocabulary = Vocabulary::count(&[vec!["a", "b"]], 1);
         let mut training = Training::new(&config, &vocabulary);
         training.output = outputs.concat();
@@ -536,11 +463,7 @@ mod tests {
         let weights: Vec<f64> = counts.iter().map(|&c| (c as f64).powf(0.75)).collect();
         let total: f64 = weights.iter().sum();
         for (share, weight) in drawn.iter().zip(weights) {
-            assert!(
-                (share - weight / total).abs() < 0.003,
-                "{share} against {}",
-                weight / total
-            );
+            assert!((share - weight / total).abs() < 0.003, "{share} against {}", weight / total);
         }
     }
 
@@ -556,38 +479,20 @@ mod tests {
     fn bad_input_is_refused() {
         let corpus = themes(50);
         let refused = |config: Word2Vec| config.fit(&corpus).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(refused(Word2Vec { dim: 0, ..Word2Vec::default() }), "dim is 0, must be at least 1");
         assert_eq!(
-            refused(Word2Vec {
-                dim: 0,
-                ..Word2Vec::default()
-            }),
-            "dim is 0, must be at least 1"
-        );
-        assert_eq!(
-            refused(Word2Vec {
-                alpha: f32::NAN,
-                ..Word2Vec::default()
-            }),
+            refused(Word2Vec { alpha: f32::NAN, ..Word2Vec::default() }),
             "alpha is NaN, must be a positive number"
         );
         assert_eq!(
-            refused(Word2Vec {
-                min_count: 1_000_000,
-                ..Word2Vec::default()
-            }),
+            refused(Word2Vec { min_count: 1_000_000, ..Word2Vec::default() }),
             "no term is left of 50 documents"
         );
         assert!(Word2Vec::default().fit::<&str>(&[]).is_err());
         let vectors = small(Mode::Cbow).fit(&corpus).unwrap();
-        assert_eq!(
-            vectors.vector("ocean").unwrap_err().to_string(),
-            "\"ocean\" is not in the vocabulary"
-        );
+        assert_eq!(vectors.vector("ocean").unwrap_err().to_string(), "\"ocean\" is not in the vocabulary");
         assert!(vectors.nearest(&[1.0], 3).is_err());
         assert!(vectors.most_similar(&["sea0"], &[], 0).unwrap().is_empty());
-        assert_eq!(
-            vectors.most_similar(&["sea0"], &[], 1_000).unwrap().len(),
-            vectors.words().len() - 1
-        );
+        assert_eq!(vectors.most_similar(&["sea0"], &[], 1_000).unwrap().len(), vectors.words().len() - 1);
     }
 }

@@ -88,13 +88,9 @@ fn a_text_of_100000_tokens_is_cut_at_256() {
 fn a_words_vector_depends_on_its_context() {
     let Some(model) = MODEL.as_ref() else { return };
     let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-    let money = model
-        .word_vector("The bank raised interest rates on savings.", "bank")
-        .unwrap();
+    let money = model.word_vector("The bank raised interest rates on savings.", "bank").unwrap();
     let loan = model.word_vector("He asked the bank for credit.", "Bank").unwrap();
-    let river = model
-        .word_vector("Otters dug a den in the bank beside the water.", "bank")
-        .unwrap();
+    let river = model.word_vector("Otters dug a den in the bank beside the water.", "bank").unwrap();
     assert!((cosine(&money, &money) - 1.0).abs() < 1e-5);
     assert!(cosine(&money, &loan) > cosine(&money, &river) + 0.05);
     assert!(model.word_vector("The banker smiled.", "bank").is_err());

@@ -200,12 +200,7 @@ impl ResidentStore {
 
     /// Adds a site.
     pub fn add_site(&mut self, name: &str, under: Jurisdiction, kind: SiteKind) -> SiteId {
-        self.sites.push(Site {
-            name: name.to_owned(),
-            under,
-            kind,
-            copies: BTreeMap::new(),
-        });
+        self.sites.push(Site { name: name.to_owned(), under, kind, copies: BTreeMap::new() });
         SiteId(self.sites.len() - 1)
     }
 
@@ -254,19 +249,9 @@ impl ResidentStore {
     pub fn read(&mut self, site: SiteId, reader: Jurisdiction, id: u64, day: u32) -> Result<&[f32], ResidencyError> {
         let (tag, _) = self.readable(id, site)?;
         let allowed = tag.law.allows(reader);
-        self.record.push(AuditEvent {
-            day,
-            action: Action::Read,
-            subject: id,
-            site: Some(site),
-            allowed,
-        });
+        self.record.push(AuditEvent { day, action: Action::Read, subject: id, site: Some(site), allowed });
         if !allowed {
-            return Err(ResidencyError::Forbidden {
-                id,
-                law: tag.law,
-                place: format!("a reader in {reader:?}"),
-            });
+            return Err(ResidencyError::Forbidden { id, law: tag.law, place: format!("a reader in {reader:?}") });
         }
         Ok(self.readable(id, site)?.1)
     }
@@ -321,13 +306,8 @@ impl ResidentStore {
     /// Erases the vectors of all deleted users from a site, and returns how many there were.
     pub fn erase(&mut self, site: SiteId, day: u32) -> Result<usize, ResidencyError> {
         self.site(site)?;
-        let doomed: Vec<u64> = self
-            .deleted
-            .keys()
-            .filter_map(|user| self.vectors_of.get(user))
-            .flatten()
-            .copied()
-            .collect();
+        let doomed: Vec<u64> =
+            self.deleted.keys().filter_map(|user| self.vectors_of.get(user)).flatten().copied().collect();
         let mut erased = 0;
         for id in doomed {
             if self.sites[site.0].copies.remove(&id).is_some() {
@@ -377,18 +357,13 @@ impl ResidentStore {
 
     /// The caches among the sites.
     pub fn caches(&self) -> Vec<SiteId> {
-        (0..self.sites.len())
-            .filter(|&site| self.sites[site].kind == SiteKind::Cache)
-            .map(SiteId)
-            .collect()
+        (0..self.sites.len()).filter(|&site| self.sites[site].kind == SiteKind::Cache).map(SiteId).collect()
     }
 
     /// The ids that a site holds under one law, ascending.
     pub fn ids_under(&self, site: SiteId, law: Law) -> Vec<u64> {
         let ids = self.sites.get(site.0).into_iter().flat_map(|site| site.copies.keys());
-        ids.filter(|id| self.tags.get(id).is_some_and(|tag| tag.law == law))
-            .copied()
-            .collect()
+        ids.filter(|id| self.tags.get(id).is_some_and(|tag| tag.law == law)).copied().collect()
     }
 
     fn site(&self, site: SiteId) -> Result<&Site, ResidencyError> {
@@ -403,10 +378,7 @@ impl ResidentStore {
 
     fn readable(&self, id: u64, site: SiteId) -> Result<(Tag, &[f32]), ResidencyError> {
         let at = self.site(site)?;
-        let missing = || ResidencyError::NotFound {
-            id,
-            site: at.name.clone(),
-        };
+        let missing = || ResidencyError::NotFound { id, site: at.name.clone() };
         let tag = self.live(id).ok_or_else(missing)?;
         let vector = at.copies.get(&id).ok_or_else(missing)?;
         Ok((tag, vector))
@@ -416,27 +388,14 @@ impl ResidentStore {
     fn check_law(&mut self, action: Action, id: u64, law: Law, site: SiteId, day: u32) -> Result<(), ResidencyError> {
         let place = &self.sites[site.0];
         let allowed = law.allows(place.under);
-        let refusal = ResidencyError::Forbidden {
-            id,
-            law,
-            place: place.name.clone(),
-        };
-        self.record.push(AuditEvent {
-            day,
-            action,
-            subject: id,
-            site: Some(site),
-            allowed,
-        });
+        let refusal = ResidencyError::Forbidden { id, law, place: place.name.clone() };
+        self.record.push(AuditEvent { day, action, subject: id, site: Some(site), allowed });
         if allowed { Ok(()) } else { Err(refusal) }
     }
 
     fn check_vector(&self, vector: &[f32]) -> Result<(), ResidencyError> {
         if vector.len() != self.dim {
-            return Err(ResidencyError::Dimension {
-                expected: self.dim,
-                got: vector.len(),
-            });
+            return Err(ResidencyError::Dimension { expected: self.dim, got: vector.len() });
         }
         match vector.iter().position(|value| !value.is_finite()) {
             None => Ok(()),
@@ -467,11 +426,9 @@ mod tests {
     #[test]
     fn each_law_holds_at_each_step() {
         let (mut store, [eu, us, cn, cache]) = world();
-        for (law, site, others) in [
-            (Law::EuOnly, eu, vec![us, cn]),
-            (Law::ChinaOnly, cn, vec![eu, us, cache]),
-            (Law::Free, us, vec![cn]),
-        ] {
+        for (law, site, others) in
+            [(Law::EuOnly, eu, vec![us, cn]), (Law::ChinaOnly, cn, vec![eu, us, cache]), (Law::Free, us, vec![cn])]
+        {
             let id = 10 + site.0 as u64;
             for &other in &others {
                 let refused = store.write(other, id, tag(id, law), &[1.0], 0).unwrap_err();
@@ -479,10 +436,7 @@ mod tests {
             }
             store.write(site, id, tag(id, law), &[1.0], 0).unwrap();
             for &other in &others {
-                assert!(matches!(
-                    store.replicate(id, site, other, 1),
-                    Err(ResidencyError::Forbidden { .. })
-                ));
+                assert!(matches!(store.replicate(id, site, other, 1), Err(ResidencyError::Forbidden { .. })));
                 assert!(store.read(other, Jurisdiction::Eu, id, 1).is_err());
             }
         }
@@ -490,10 +444,7 @@ mod tests {
         assert_eq!(store.caches(), [cache]);
         assert_eq!(store.read(cache, Jurisdiction::Eu, 10, 1).unwrap(), [1.0]);
         assert!(store.read(eu, Jurisdiction::Elsewhere, 10, 1).is_err());
-        assert_eq!(
-            store.search(eu, Jurisdiction::Elsewhere, &[1.0], 5, 1).unwrap(),
-            [] as [u64; 0]
-        );
+        assert_eq!(store.search(eu, Jurisdiction::Elsewhere, &[1.0], 5, 1).unwrap(), [] as [u64; 0]);
         assert_eq!(store.violations(), []);
         let refused = store.record().iter().filter(|event| !event.allowed).count();
         assert_eq!(refused, 2 + 3 + 1 + 2 + 3 + 1 + 1);
@@ -511,10 +462,7 @@ mod tests {
         assert_eq!(store.search(cache, Jurisdiction::Eu, &[1.0], 4, 5).unwrap(), [0, 2]);
         assert!(store.read(us, Jurisdiction::Elsewhere, 3, 5).is_err());
         assert!(store.replicate(3, us, eu, 5).is_err());
-        assert_eq!(
-            store.write(us, 9, tag(1, Law::Free), &[0.0], 5),
-            Err(ResidencyError::Deleted(1))
-        );
+        assert_eq!(store.write(us, 9, tag(1, Law::Free), &[0.0], 5), Err(ResidencyError::Deleted(1)));
         assert_eq!(store.copies_of(1), 6);
         assert_eq!((store.erase(us, 6).unwrap(), store.erase(eu, 7).unwrap()), (2, 2));
         store.delete_user(1, 20);
@@ -531,16 +479,10 @@ mod tests {
         store.replicate(1, eu, us, 0).unwrap();
         store.write(eu, 1, tag(1, Law::Free), &[2.0], 1).unwrap();
         assert_eq!((store.copies_at(us), store.ids_under(eu, Law::Free)), (0, vec![1]));
-        assert_eq!(
-            store.write(eu, 1, tag(2, Law::Free), &[1.0], 1),
-            Err(ResidencyError::Taken { id: 1, user: 1 })
-        );
+        assert_eq!(store.write(eu, 1, tag(2, Law::Free), &[1.0], 1), Err(ResidencyError::Taken { id: 1, user: 1 }));
         assert!(store.write(eu, 2, tag(2, Law::Free), &[1.0, 2.0], 1).is_err());
         assert!(store.write(eu, 2, tag(2, Law::Free), &[f32::NAN], 1).is_err());
-        assert_eq!(
-            store.write(SiteId(9), 2, tag(2, Law::Free), &[1.0], 1),
-            Err(ResidencyError::NoSite(9))
-        );
+        assert_eq!(store.write(SiteId(9), 2, tag(2, Law::Free), &[1.0], 1), Err(ResidencyError::NoSite(9)));
         assert!(store.search(eu, Jurisdiction::Eu, &[], 1, 1).is_err());
         assert_eq!((store.delete_user(77, 1), store.copies_at(SiteId(9))), (0, 0));
     }

@@ -23,11 +23,7 @@ fn main() -> anyhow::Result<()> {
     );
     let mut table = Table::new(["part", "rework at the old hours", "rework at the new hours"]);
     table.row(["time saved".into(), money(roi.direct), money(roi.direct)]);
-    table.row([
-        "rework avoided".into(),
-        money(roi.rework_at_old_hours),
-        money(roi.rework_at_new_hours),
-    ]);
+    table.row(["rework avoided".into(), money(roi.rework_at_old_hours), money(roi.rework_at_new_hours)]);
     table.row(["total a year".into(), money(roi.total_at_old_hours), money(roi.total)]);
     page.table("Document review: 10,000 a year at $500 an hour", &table);
 
@@ -53,35 +49,19 @@ fn main() -> anyhow::Result<()> {
     wordnet.by_lemma("index");
     let build_time = start.elapsed();
     let start = Instant::now();
-    let by_index: Vec<Option<u32>> = words
-        .iter()
-        .map(|word| black_box(wordnet.by_lemma(word)).iter().copied().min())
-        .collect();
+    let by_index: Vec<Option<u32>> =
+        words.iter().map(|word| black_box(wordnet.by_lemma(word)).iter().copied().min()).collect();
     let index_time = start.elapsed();
     let hours = |time: std::time::Duration| time.as_secs_f64() / 3_600.0 / words.len() as f64;
     let lookups = EfficiencyInput {
         rework_reduction: 0.0,
-        ..EfficiencyInput::new(
-            "WordNet lookup",
-            hours(scan_time),
-            hours(index_time).min(hours(scan_time)),
-            1e9,
-            0.05,
-        )
+        ..EfficiencyInput::new("WordNet lookup", hours(scan_time), hours(index_time).min(hours(scan_time)), 1e9, 0.05)
     };
     let measured = efficiency_roi(&lookups)?;
     let mut table = Table::new(["way", "200 lookups", "definitions found"]);
     let found = |ids: &[Option<u32>]| ids.iter().flatten().count();
-    table.row([
-        "read synsets until the word comes".into(),
-        duration(scan_time),
-        found(&by_scan).into(),
-    ]);
-    table.row([
-        "look it up in an index".into(),
-        duration(index_time),
-        found(&by_index).into(),
-    ]);
+    table.row(["read synsets until the word comes".into(), duration(scan_time), found(&by_scan).into()]);
+    table.row(["look it up in an index".into(), duration(index_time), found(&by_index).into()]);
     table.row(["build that index, once".into(), duration(build_time), "".into()]);
     page.table("A process measured here: find the definitions of 200 words", &table);
     page.text(format!(
@@ -90,31 +70,22 @@ fn main() -> anyhow::Result<()> {
     ));
 
     page.claim("30,000 hours are saved").equals(roi.hours_saved, 30_000.0);
-    page.claim("which are 16.67 full-time employees")
-        .close(roi.fte_saved, 16.666_667, 1e-6);
+    page.claim("which are 16.67 full-time employees").close(roi.fte_saved, 16.666_667, 1e-6);
     page.claim("their cost is $15,000,000").equals(roi.direct, 15e6);
-    page.claim("rework at the old hours is $1,000,000")
-        .equals(roi.rework_at_old_hours, 1e6);
-    page.claim("rework at the new hours is $250,000")
-        .equals(roi.rework_at_new_hours, 250e3);
-    page.claim("the total with rework at the old hours is $16,000,000")
-        .equals(roi.total_at_old_hours, 16e6);
-    page.claim("the total with rework at the new hours is $15,250,000")
-        .equals(roi.total, 15.25e6);
+    page.claim("rework at the old hours is $1,000,000").equals(roi.rework_at_old_hours, 1e6);
+    page.claim("rework at the new hours is $250,000").equals(roi.rework_at_new_hours, 250e3);
+    page.claim("the total with rework at the old hours is $16,000,000").equals(roi.total_at_old_hours, 16e6);
+    page.claim("the total with rework at the new hours is $15,250,000").equals(roi.total, 15.25e6);
     let closed_form = review.hourly_cost
         * review.annual_volume
         * (review.hours_now - review.hours_target + review.rework_reduction * review.hours_target);
-    page.claim("the repaired total is c V (h0 - h1 + r h1)")
-        .close(roi.total / closed_form, 1.0, 1e-12);
+    page.claim("the repaired total is c V (h0 - h1 + r h1)").close(roi.total / closed_form, 1.0, 1e-12);
     page.claim("the difference of the totals is the time saved times the rework rate")
         .equals(roi.total_at_old_hours - roi.total, roi.direct * review.rework_reduction);
-    page.claim("three years of adoption bring $28,212,500")
-        .close(years.iter().sum::<f64>(), 28_212_500.0, 1e-6);
-    page.claim("reading and looking up find the same definitions")
-        .equals(by_scan == by_index, true);
+    page.claim("three years of adoption bring $28,212,500").close(years.iter().sum::<f64>(), 28_212_500.0, 1e-6);
+    page.claim("reading and looking up find the same definitions").equals(by_scan == by_index, true);
     let slower = EfficiencyInput::new("slower", 1.0, 4.0, 1.0, 1.0);
-    page.claim("a process that gets longer is refused")
-        .fails(efficiency_roi(&slower), "gets worse: from 1 to 4");
+    page.claim("a process that gets longer is refused").fails(efficiency_roi(&slower), "gets worse: from 1 to 4");
     page.finish()
 }
 

@@ -9,11 +9,7 @@ use eas_report::{Cell, Chart, Table, money, num, pct};
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
-    let costs = Costs {
-        implementation: 40e6,
-        annual_operating: 12e6,
-        annual_data: 3e6,
-    };
+    let costs = Costs { implementation: 40e6, annual_operating: 12e6, annual_data: 3e6 };
     let benefits = RoiCase::new("embeddings for search, review, fraud and retention")
         .search(shop_search())
         .efficiency(document_review())
@@ -39,9 +35,7 @@ fn main() -> anyhow::Result<()> {
     both("expected benefit a year", |report| money(report.expected_benefit));
     both("cost a year", |report| money(report.annual_cost));
     both("net present value", |report| money(report.npv));
-    both("return on investment", |report| {
-        pct(report.roi_percent.unwrap_or(f64::NAN) / 100.0, 1)
-    });
+    both("return on investment", |report| pct(report.roi_percent.unwrap_or(f64::NAN) / 100.0, 1));
     both("payback, years", |report| num(payback_years(report), 3));
     page.table("One case, two ways of counting", &table);
     for warning in &repaired.warnings {
@@ -71,58 +65,35 @@ fn main() -> anyhow::Result<()> {
     page.table("Net present value (no overlap) when one assumption moves", &table);
 
     for (report, benefit, expected, npv, roi, payback) in [
-        (
-            &listed,
-            292_250_000.0,
-            233_800_000.0,
-            693_451_535.444_895,
-            1_733.628_839,
-            0.182_815,
-        ),
-        (
-            &repaired,
-            202_618_421.052_632,
-            162_094_736.842_105,
-            453_084_371.995_909,
-            1_132.710_930,
-            0.271_934,
-        ),
+        (&listed, 292_250_000.0, 233_800_000.0, 693_451_535.444_895, 1_733.628_839, 0.182_815),
+        (&repaired, 202_618_421.052_632, 162_094_736.842_105, 453_084_371.995_909, 1_132.710_930, 0.271_934),
     ] {
-        let way = if report.method == Method::AsListed {
-            "as listed"
-        } else {
-            "without overlap"
-        };
-        page.claim(format!("{way}: the benefit is ${benefit} a year"))
-            .close(report.annual_benefit, benefit, 1e-5);
+        let way = if report.method == Method::AsListed { "as listed" } else { "without overlap" };
+        page.claim(format!("{way}: the benefit is ${benefit} a year")).close(report.annual_benefit, benefit, 1e-5);
         page.claim(format!("{way}: the expected benefit is ${expected}")).close(
             report.expected_benefit,
             expected,
             1e-5,
         );
-        page.claim(format!("{way}: the net present value is ${npv}"))
-            .close(report.npv, npv, 1e-5);
-        page.claim(format!("{way}: the return is {roi}%"))
-            .close(report.roi_percent.unwrap_or(f64::NAN), roi, 1e-6);
-        page.claim(format!("{way}: it pays back in {payback} years"))
-            .close(payback_years(report), payback, 1e-6);
+        page.claim(format!("{way}: the net present value is ${npv}")).close(report.npv, npv, 1e-5);
+        page.claim(format!("{way}: the return is {roi}%")).close(report.roi_percent.unwrap_or(f64::NAN), roi, 1e-6);
+        page.claim(format!("{way}: it pays back in {payback} years")).close(payback_years(report), payback, 1e-6);
         let sum: f64 = report.breakdown.iter().map(|component| component.annual).sum();
-        page.claim(format!("{way}: the breakdown adds up"))
-            .close(sum / report.annual_benefit, 1.0, 1e-9);
-        page.claim(format!("{way}: so good a case raises both warnings"))
-            .equals(report.warnings.len(), 2);
+        page.claim(format!("{way}: the breakdown adds up")).close(sum / report.annual_benefit, 1.0, 1e-9);
+        page.claim(format!("{way}: so good a case raises both warnings")).equals(report.warnings.len(), 2);
     }
-    let nothing = RoiCase::new("no benefit")
-        .costs(costs)
-        .evaluate(years, p, Method::NoOverlap)?;
+    let nothing = RoiCase::new("no benefit").costs(costs).evaluate(years, p, Method::NoOverlap)?;
     page.claim("without benefits the value is minus the cost").close(
         nothing.npv,
         -costs.implementation - 15e6 * annuity(DEFAULT_DISCOUNT, years)?,
         1e-6,
     );
     let twice = case.search(shop_search()).evaluate(years, p, Method::NoOverlap)?;
-    page.claim("a second search benefit adds to the first rather than replacing it")
-        .close(twice.annual_benefit - repaired.annual_benefit, 100e6, 1e-6);
+    page.claim("a second search benefit adds to the first rather than replacing it").close(
+        twice.annual_benefit - repaired.annual_benefit,
+        100e6,
+        1e-6,
+    );
     page.claim("a case without costs is refused")
         .fails(benefits.evaluate(years, p, Method::NoOverlap), "costs is missing");
     page.finish()

@@ -19,24 +19,13 @@ fn main() -> anyhow::Result<()> {
          rather than 2.3% of the payments by mistake. The customers it no longer insults are worth more than the fraud.",
     );
     let mut table = Table::new(["effect", "how much", "dollars a year"]);
-    table.row([
-        "fraud losses avoided".into(),
-        "0.035% of the value".into(),
-        money(listed.fraud_savings),
-    ]);
-    table.row([
-        "payments no longer blocked".into(),
-        num(listed.fp_avoided, 0),
-        money(listed.fp_savings),
-    ]);
+    table.row(["fraud losses avoided".into(), "0.035% of the value".into(), money(listed.fraud_savings)]);
+    table.row(["payments no longer blocked".into(), num(listed.fp_avoided, 0), money(listed.fp_savings)]);
     table.row(["total".into(), "".into(), money(listed.total)]);
     page.table("The plan", &table);
 
     // A ledger with a known truth: lognormal amounts, 0.3% fraud, two detectors whose scores are normal with d' 1.5 and 2.5.
-    let config = LedgerConfig {
-        seed: page.seed_or(13),
-        ..LedgerConfig::default()
-    };
+    let config = LedgerConfig { seed: page.seed_or(13), ..LedgerConfig::default() };
     let ledger = Ledger::generate(&config)?;
     let volume: f64 = ledger.amounts.iter().sum();
     page.text(
@@ -44,14 +33,7 @@ fn main() -> anyhow::Result<()> {
          and the blocked customers. Here are 200,000 payments and two detectors, each at its cheapest threshold.",
     );
     let names = ["today's detector (d' 1.5)", "planned detector (d' 2.5)"];
-    let mut table = Table::new([
-        "detector",
-        "AUC",
-        "threshold",
-        "fraud lost",
-        "good payments blocked",
-        "cost",
-    ]);
+    let mut table = Table::new(["detector", "AUC", "threshold", "fraud lost", "good payments blocked", "cost"]);
     let mut chart = Chart::lines("Cost over the threshold", "threshold", "dollars").log_y();
     let (mut aucs, mut curves, mut best) = (Vec::new(), Vec::new(), Vec::new());
     for (name, scores) in names.iter().zip(&ledger.scores) {
@@ -68,11 +50,7 @@ fn main() -> anyhow::Result<()> {
             blocked.into(),
             money(cheapest.cost),
         ]);
-        let points = curve
-            .iter()
-            .skip(1)
-            .step_by(500)
-            .map(|point| (point.threshold, point.cost));
+        let points = curve.iter().skip(1).step_by(500).map(|point| (point.threshold, point.cost));
         chart = chart.series(*name, points.collect::<Vec<_>>());
         aucs.push(auc);
         best.push(cheapest);
@@ -81,12 +59,7 @@ fn main() -> anyhow::Result<()> {
     page.table("Each detector at its cheapest threshold", &table);
     page.chart("cost_curve.svg", &chart)?;
 
-    let mut table = Table::new([
-        "fraud found",
-        "blocked by today's",
-        "blocked by the planned",
-        "fewer, at $5 each",
-    ]);
+    let mut table = Table::new(["fraud found", "blocked by today's", "blocked by the planned", "fewer, at $5 each"]);
     let mut fewer_blocked = Vec::new();
     for recall in [0.5, 0.6, 0.7, 0.8, 0.9] {
         let blocked = |curve| at_recall(curve, recall).map_or(0, |point| point.counts.false_positives);
@@ -107,16 +80,11 @@ fn main() -> anyhow::Result<()> {
     )?;
     let without_detector: f64 = curves[1].first().map_or(0.0, |point| point.cost);
 
-    page.claim("fraud savings are $17,500,000")
-        .close(listed.fraud_savings, 17.5e6, 17.5e6 * 1e-9);
-    page.claim("9,500,000 fewer payments are blocked")
-        .close(listed.fp_avoided, 9.5e6, 9.5e6 * 1e-9);
-    page.claim("which saves $47,500,000")
-        .close(listed.fp_savings, 47.5e6, 47.5e6 * 1e-9);
-    page.claim("the total is $65,000,000")
-        .close(listed.total, 65e6, 65e6 * 1e-9);
-    page.claim("blocked customers are worth more than fraud")
-        .greater(listed.fp_savings, listed.fraud_savings);
+    page.claim("fraud savings are $17,500,000").close(listed.fraud_savings, 17.5e6, 17.5e6 * 1e-9);
+    page.claim("9,500,000 fewer payments are blocked").close(listed.fp_avoided, 9.5e6, 9.5e6 * 1e-9);
+    page.claim("which saves $47,500,000").close(listed.fp_savings, 47.5e6, 47.5e6 * 1e-9);
+    page.claim("the total is $65,000,000").close(listed.total, 65e6, 65e6 * 1e-9);
+    page.claim("blocked customers are worth more than fraud").greater(listed.fp_savings, listed.fraud_savings);
     page.claim("the mean payment of the ledger is $100 within 1%").close(
         volume / ledger.amounts.len() as f64,
         100.0,
@@ -129,17 +97,16 @@ fn main() -> anyhow::Result<()> {
             0.02,
         );
     }
-    page.claim("at equal recall the better detector blocks fewer good payments")
-        .all(fewer_blocked, |fewer| fewer);
+    page.claim("at equal recall the better detector blocks fewer good payments").all(fewer_blocked, |fewer| fewer);
     page.claim("no fixed threshold is cheaper than the optimal one").all(
-        curves
-            .iter()
-            .zip(&best)
-            .flat_map(|(curve, best)| curve.iter().map(move |p| (p.cost, best.cost))),
+        curves.iter().zip(&best).flat_map(|(curve, best)| curve.iter().map(move |p| (p.cost, best.cost))),
         |(any, best)| any >= best,
     );
-    page.claim("the calculator's total on measured rates is what the cost curve says")
-        .close(fraud_roi(&measured)?.total, without_detector - best[1].cost, 0.01);
+    page.claim("the calculator's total on measured rates is what the cost curve says").close(
+        fraud_roi(&measured)?.total,
+        without_detector - best[1].cost,
+        0.01,
+    );
     let mut worse = payment_fraud();
     worse.fp_rate_target = 0.03;
     page.claim("a plan that blocks more customers is refused")

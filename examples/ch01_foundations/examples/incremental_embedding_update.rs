@@ -39,12 +39,7 @@ fn main() -> anyhow::Result<()> {
         arriving.len(),
     ));
 
-    let training = Training {
-        epochs: 60,
-        batch: 64,
-        learning_rate: 3e-3,
-        seed,
-    };
+    let training = Training { epochs: 60, batch: 64, learning_rate: 3e-3, seed };
     let mut old = LinearAutoencoder::new(64, 16, seed);
     page.timed("train the first encoder", || old.fit(&images(&stored), &training, "v1"))?;
     let store = EmbeddingStore::build(&old, &images(&stored))?;
@@ -53,9 +48,8 @@ fn main() -> anyhow::Result<()> {
     let mut frozen = store.clone();
     let extended = |store: &EmbeddingStore, encoder: &LinearAutoencoder| -> anyhow::Result<[f64; 3]> {
         let queries = store.queries(encoder, &images(&asking))?;
-        let old_hits = hits(store.vectors(), &queries, None, |query, row| {
-            digits.labels[asking[query]] == digits.labels[all[row]]
-        });
+        let old_hits =
+            hits(store.vectors(), &queries, None, |query, row| digits.labels[asking[query]] == digits.labels[all[row]]);
         // The newcomers are in the store themselves: each looks for another one.
         let newcomers: Vec<usize> = (stored.len()..all.len()).collect();
         let vectors = store.vectors().select(&newcomers);
@@ -63,33 +57,18 @@ fn main() -> anyhow::Result<()> {
             digits.labels[arriving[query]] == digits.labels[all[row]]
         });
         let (n, m) = (asking.len() as f64, arriving.len() as f64);
-        Ok([
-            old_hits as f64 / n,
-            new_hits as f64 / m,
-            (old_hits + new_hits) as f64 / (n + m),
-        ])
+        Ok([old_hits as f64 / n, new_hits as f64 / m, (old_hits + new_hits) as f64 / (n + m)])
     };
 
     // Route 1: keep the encoder, encode what is new.
-    page.timed("append to the frozen encoder's store", || {
-        frozen.append(&old, &images(&arriving))
-    })?;
+    page.timed("append to the frozen encoder's store", || frozen.append(&old, &images(&arriving)))?;
     let append_calls = frozen.encoder_calls() - store.encoder_calls();
     let frozen_hits = extended(&frozen, &old)?;
     routes.row(row("frozen encoder, append", &frozen_hits, append_calls));
 
     // Route 2: train a new encoder on everything and encode everything again.
     let mut retrained = LinearAutoencoder::new(64, 16, seed + 1);
-    page.timed("retrain", || {
-        retrained.fit(
-            &images(&all),
-            &Training {
-                seed: seed + 1,
-                ..training
-            },
-            "v2",
-        )
-    })?;
+    page.timed("retrain", || retrained.fit(&images(&all), &Training { seed: seed + 1, ..training }, "v2"))?;
     let mut reembedded = frozen.clone();
     page.timed("re-embed", || reembedded.reembed_all(&retrained, &images(&all)))?;
     let reembed_calls = reembedded.encoder_calls() - frozen.encoder_calls();
@@ -106,50 +85,24 @@ fn main() -> anyhow::Result<()> {
     aligned.align(&rotation, retrained.version())?;
     aligned.append(&retrained, &images(&arriving))?;
     let aligned_hits = extended(&aligned, &retrained)?;
-    routes.row(row(
-        "retrained encoder, old vectors rotated",
-        &aligned_hits,
-        ANCHORS + arriving.len(),
-    ));
+    routes.row(row("retrained encoder, old vectors rotated", &aligned_hits, ANCHORS + arriving.len()));
 
     // Route 4: go on training the old weights a little, and hope.
     let mut tuned = old.clone();
     page.timed("fine-tune", || {
-        tuned.fit(
-            &images(&all),
-            &Training {
-                epochs: 20,
-                seed: seed + 2,
-                ..training
-            },
-            "v1-tuned",
-        )
+        tuned.fit(&images(&all), &Training { epochs: 20, seed: seed + 2, ..training }, "v1-tuned")
     })?;
     let against_old = |encoder: &LinearAutoencoder, index: &Matrix| -> anyhow::Result<f64> {
         let queries = encoder.encode(&images(&asking))?;
-        let found = hits(index, &queries, None, |query, row| {
-            digits.labels[asking[query]] == digits.labels[stored[row]]
-        });
+        let found =
+            hits(index, &queries, None, |query, row| digits.labels[asking[query]] == digits.labels[stored[row]]);
         Ok(found as f64 / asking.len() as f64)
     };
     let tuned_hits = against_old(&tuned, store.vectors())?;
-    routes.row([
-        "fine-tuned encoder, old vectors as they are".into(),
-        accuracy(tuned_hits),
-        "-".into(),
-        0.into(),
-    ]);
+    routes.row(["fine-tuned encoder, old vectors as they are".into(), accuracy(tuned_hits), "-".into(), 0.into()]);
     let stale_hits = against_old(&retrained, store.vectors())?;
-    routes.row([
-        "retrained encoder, old vectors as they are".into(),
-        accuracy(stale_hits),
-        "-".into(),
-        0.into(),
-    ]);
-    page.table(
-        "Four routes to a store that knows the new digits, and the accident",
-        &routes,
-    );
+    routes.row(["retrained encoder, old vectors as they are".into(), accuracy(stale_hits), "-".into(), 0.into()]);
+    page.table("Four routes to a store that knows the new digits, and the accident", &routes);
     page.text(
         "The last row is what concatenating vectors of two trainings does: both encoders are fine, their coordinates have nothing \
          in common, and the dimension check passes. The store refuses it by version.",
@@ -164,12 +117,8 @@ fn main() -> anyhow::Result<()> {
     table.row(["linear map and shift (least squares)".into(), accuracy(repaired_affine)]);
     page.table("Retrained queries against old vectors", &table);
 
-    page.claim("the frozen encoder serves all ten digits")
-        .within(0.01)
-        .at_least(frozen_hits[2], 0.95);
-    page.claim("and the two it never saw")
-        .within(0.02)
-        .at_least(frozen_hits[1], 0.92);
+    page.claim("the frozen encoder serves all ten digits").within(0.01).at_least(frozen_hits[2], 0.95);
+    page.claim("and the two it never saw").within(0.02).at_least(frozen_hits[1], 0.92);
     page.claim("retraining on all ten gains little").within(0.02).between(
         retrained_hits[2] - frozen_hits[2],
         -0.01,
@@ -178,27 +127,18 @@ fn main() -> anyhow::Result<()> {
     page.claim("retrained queries against old vectors are near chance, one in eight")
         .within(0.15)
         .at_most(stale_hits, 0.35);
-    page.claim("a rotation learnt from 200 anchors mends that")
-        .within(0.01)
-        .at_least(repaired, 0.96);
-    page.claim("fine-tuning for 20 epochs moves the space little")
-        .within(0.02)
-        .at_least(tuned_hits, 0.95);
+    page.claim("a rotation learnt from 200 anchors mends that").within(0.01).at_least(repaired, 0.96);
+    page.claim("fine-tuning for 20 epochs moves the space little").within(0.02).at_least(tuned_hits, 0.95);
     let mut mixed = store.clone();
     page.claim("appending over mixed versions is refused")
         .fails(mixed.append(&retrained, &images(&arriving)), "\"v2\"");
-    page.claim("appending encodes the new items only")
-        .equals(append_calls, 354);
-    page.claim("re-embedding encodes the index and the new items")
-        .equals(reembed_calls, 1_076);
+    page.claim("appending encodes the new items only").equals(append_calls, 354);
+    page.claim("re-embedding encodes the index and the new items").equals(reembed_calls, 1_076);
     let weights = &rotation.weights;
     let mut worst: f64 = 0.0;
     for i in 0..weights.dim() {
         for j in 0..weights.dim() {
-            let product: f64 = weights
-                .iter_rows()
-                .map(|row| f64::from(row[i]) * f64::from(row[j]))
-                .sum();
+            let product: f64 = weights.iter_rows().map(|row| f64::from(row[i]) * f64::from(row[j])).sum();
             worst = worst.max((product - f64::from(u8::from(i == j))).abs());
         }
     }
@@ -236,19 +176,11 @@ fn row(route: &str, hits: &[f64; 3], calls: usize) -> [eas_report::Cell; 4] {
 fn migrate_glosses(page: &mut eas_report::Listing) -> anyhow::Result<()> {
     page.section("From the static encoder to MiniLM");
     let (Ok(from), Ok(to)) = (eas_text::encoder::load("static"), eas_text::encoder::load("minilm")) else {
-        page.skip(
-            "migration of WordNet glosses",
-            "needs MiniLM: run scripts/fetch_models.sh",
-        );
+        page.skip("migration of WordNet glosses", "needs MiniLM: run scripts/fetch_models.sh");
         return Ok(());
     };
     let words = WordNet::load()?;
-    let glosses: Vec<&str> = words
-        .synsets()
-        .iter()
-        .step_by(29)
-        .map(|synset| synset.gloss.as_str())
-        .collect();
+    let glosses: Vec<&str> = words.synsets().iter().step_by(29).map(|synset| synset.gloss.as_str()).collect();
     let (old, new) = (from.encode(&glosses)?, to.encode(&glosses)?);
     let anchors: Vec<usize> = (0..glosses.len()).filter(|i| i % 2 == 0).collect();
     let others: Vec<usize> = (0..glosses.len()).filter(|i| i % 2 == 1).collect();
@@ -261,8 +193,6 @@ fn migrate_glosses(page: &mut eas_report::Listing) -> anyhow::Result<()> {
         others.len(),
         100.0 * found
     ));
-    page.claim("migrated static vectors answer MiniLM queries")
-        .within(0.05)
-        .at_least(found, 0.1);
+    page.claim("migrated static vectors answer MiniLM queries").within(0.05).at_least(found, 0.1);
     Ok(())
 }

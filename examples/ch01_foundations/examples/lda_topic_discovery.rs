@@ -13,9 +13,7 @@ use eas_text::lexical::Tokenizer;
 use eas_text::stopwords::is_stopword;
 use eas_text::topics::{CountMatrix, Lda};
 
-const FILES: [&str; 8] = [
-    "animal", "plant", "food", "artifact", "body", "location", "time", "feeling",
-];
+const FILES: [&str; 8] = ["animal", "plant", "food", "artifact", "body", "location", "time", "feeling"];
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
@@ -26,55 +24,30 @@ fn main() -> anyhow::Result<()> {
         "Each of 600 documents mixes 5 topics, each topic is a distribution over 200 words, and every word of a document is drawn \
          from one topic. The model sees only the counts.",
     );
-    let config = TopicConfig {
-        seed,
-        ..TopicConfig::default()
-    };
+    let config = TopicConfig { seed, ..TopicConfig::default() };
     let corpus = TopicCorpus::generate(&config)?;
-    let rows: Vec<Vec<(u32, f32)>> = corpus
-        .documents
-        .iter()
-        .map(|document| document.iter().map(|&word| (word as u32, 1.0)).collect())
-        .collect();
+    let rows: Vec<Vec<(u32, f32)>> =
+        corpus.documents.iter().map(|document| document.iter().map(|&word| (word as u32, 1.0)).collect()).collect();
     let counts = Csr::from_rows(config.vocabulary, &rows)?;
     let model = page.timed("fit 5 topics", || Lda::new(5, seed).fit(&counts))?;
     let (theta, beta) = (model.transform(&counts)?, model.beta());
 
     // Topics come back in any order: match each planted one with the found one of highest cosine.
-    let planted: Vec<Vec<f32>> = corpus
-        .beta
-        .iter()
-        .map(|topic| topic.iter().map(|&p| p as f32).collect())
-        .collect();
-    let costs: Vec<Vec<f64>> = planted
-        .iter()
-        .map(|topic| beta.iter_rows().map(|found| -f64::from(cosine(topic, found))).collect())
-        .collect();
+    let planted: Vec<Vec<f32>> = corpus.beta.iter().map(|topic| topic.iter().map(|&p| p as f32).collect()).collect();
+    let costs: Vec<Vec<f64>> =
+        planted.iter().map(|topic| beta.iter_rows().map(|found| -f64::from(cosine(topic, found))).collect()).collect();
     let matched = hungarian(&costs)?;
     let cosines: Vec<f64> = matched.iter().zip(&costs).map(|(&found, row)| -row[found]).collect();
     let mut table = Table::new(["planted topic", "found as", "cosine", "its most probable words"]);
     for (topic, &found) in matched.iter().enumerate() {
-        let words: Vec<String> = model
-            .top_words(found, 6)
-            .iter()
-            .map(|word| format!("w{word}"))
-            .collect();
-        table.row([
-            topic.into(),
-            found.into(),
-            num(cosines[topic], 4).within(2e-3),
-            words.join(" ").into(),
-        ]);
+        let words: Vec<String> = model.top_words(found, 6).iter().map(|word| format!("w{word}")).collect();
+        table.row([topic.into(), found.into(), num(cosines[topic], 4).within(2e-3), words.join(" ").into()]);
     }
     page.table("Planted topics and what was found", &table);
 
     let truth: Vec<usize> = (0..counts.rows()).map(|d| corpus.dominant_topic(d)).collect();
     let right = |labels: &[usize], matched: &[usize]| {
-        labels
-            .iter()
-            .zip(&truth)
-            .filter(|&(&label, &topic)| label == matched[topic])
-            .count() as f64
+        labels.iter().zip(&truth).filter(|&(&label, &topic)| label == matched[topic]).count() as f64
             / truth.len() as f64
     };
     let accuracy = right(&theta.iter_rows().map(largest).collect::<Vec<_>>(), &matched);
@@ -93,27 +66,12 @@ fn main() -> anyhow::Result<()> {
     let baseline = right(&clusters, &hungarian(&shared)?);
     let perplexity = model.perplexity(&counts)?;
     let mut table = Table::new(["model", "dominant topic right", "perplexity"]);
-    table.row([
-        "the parameters the corpus was drawn from".into(),
-        pct(1.0, 1),
-        num(corpus.true_perplexity(), 2),
-    ]);
-    table.row([
-        "LDA, 5 topics".into(),
-        pct(accuracy, 1).within(0.01),
-        num(perplexity, 2).within(0.5),
-    ]);
-    table.row([
-        "k-means++ on raw counts".into(),
-        pct(baseline, 1).within(0.02),
-        "-".into(),
-    ]);
+    table.row(["the parameters the corpus was drawn from".into(), pct(1.0, 1), num(corpus.true_perplexity(), 2)]);
+    table.row(["LDA, 5 topics".into(), pct(accuracy, 1).within(0.01), num(perplexity, 2).within(0.5)]);
+    table.row(["k-means++ on raw counts".into(), pct(baseline, 1).within(0.02), "-".into()]);
     page.table("How well the documents are understood", &table);
-    let curve = [1, 2, 3, 4, 5, 6, 8, 10].map(|topics| {
-        Lda::new(topics, seed)
-            .fit(&counts)
-            .and_then(|model| Ok((topics, model.perplexity(&counts)?)))
-    });
+    let curve = [1, 2, 3, 4, 5, 6, 8, 10]
+        .map(|topics| Lda::new(topics, seed).fit(&counts).and_then(|model| Ok((topics, model.perplexity(&counts)?))));
     page.chart(
         "perplexity.svg",
         &Chart::lines("Perplexity by number of topics", "topics (5 are planted)", "perplexity")
@@ -127,55 +85,26 @@ fn main() -> anyhow::Result<()> {
     let (mut glosses, mut labels) = (Vec::new(), Vec::new());
     for (label, file) in FILES.iter().enumerate() {
         let name = format!("noun.{file}");
-        let of_file: Vec<_> = wordnet
-            .synsets()
-            .iter()
-            .filter(|synset| synset.lexicographer == name)
-            .collect();
+        let of_file: Vec<_> = wordnet.synsets().iter().filter(|synset| synset.lexicographer == name).collect();
         for pick in rng.sample_indices(of_file.len(), 500) {
             glosses.push(of_file[pick].gloss.as_str());
             labels.push(label);
         }
     }
     let matrix = CountMatrix::of(&glosses, Tokenizer::Word, 3, |word| !is_stopword(word))?;
-    let on_text = page.timed("fit 8 topics", || {
-        Lda {
-            eta: 0.5,
-            ..Lda::new(8, seed)
-        }
-        .fit(&matrix.counts)
-    })?;
+    let on_text = page.timed("fit 8 topics", || Lda { eta: 0.5, ..Lda::new(8, seed) }.fit(&matrix.counts))?;
     let text_theta = on_text.transform(&matrix.counts)?;
     let topics: Vec<usize> = text_theta.iter_rows().map(largest).collect();
-    let mut table = Table::new([
-        "topic",
-        "glosses",
-        "most frequent file",
-        "its share",
-        "most probable words",
-    ]);
+    let mut table = Table::new(["topic", "glosses", "most frequent file", "its share", "most probable words"]);
     for topic in 0..8 {
         let mut files = [0usize; 8];
         for (_, &label) in topics.iter().zip(&labels).filter(|&(&t, _)| t == topic) {
             files[label] += 1;
         }
-        let (total, best) = (
-            files.iter().sum::<usize>(),
-            (0..8).max_by_key(|&f| (files[f], 8 - f)).unwrap_or(0),
-        );
-        let words: Vec<&str> = on_text
-            .top_words(topic, 6)
-            .iter()
-            .map(|&w| matrix.vocabulary[w].as_str())
-            .collect();
+        let (total, best) = (files.iter().sum::<usize>(), (0..8).max_by_key(|&f| (files[f], 8 - f)).unwrap_or(0));
+        let words: Vec<&str> = on_text.top_words(topic, 6).iter().map(|&w| matrix.vocabulary[w].as_str()).collect();
         let share = pct(files[best] as f64 / total.max(1) as f64, 0);
-        table.row([
-            topic.into(),
-            total.into(),
-            FILES[best].into(),
-            share,
-            words.join(" ").into(),
-        ]);
+        table.row([topic.into(), total.into(), FILES[best].into(), share, words.join(" ").into()]);
     }
     page.table(format!("Topics of {} glosses", glosses.len()), &table);
 
@@ -184,44 +113,26 @@ fn main() -> anyhow::Result<()> {
     for _ in 0..20_000 {
         let (a, b) = (rng.below(glosses.len()), rng.below(glosses.len()));
         if a != b && matrix.counts.row(a).dot(&matrix.counts.row(b)) == 0.0 {
-            let distances = if labels[a] == labels[b] {
-                &mut same
-            } else {
-                &mut different
-            };
+            let distances = if labels[a] == labels[b] { &mut same } else { &mut different };
             distances.push(hellinger(text_theta.row(a), text_theta.row(b)));
         }
     }
     let mean = |distances: &[f64]| distances.iter().sum::<f64>() / distances.len() as f64;
-    let mut table = Table::new([
-        "pairs of glosses without a shared term",
-        "pairs",
-        "mean Hellinger distance",
-    ]);
+    let mut table = Table::new(["pairs of glosses without a shared term", "pairs", "mean Hellinger distance"]);
     table.row(["of the same file".into(), same.len().into(), num(mean(&same), 3)]);
-    table.row([
-        "of different files".into(),
-        different.len().into(),
-        num(mean(&different), 3),
-    ]);
+    table.row(["of different files".into(), different.len().into(), num(mean(&different), 3)]);
     page.table("Relatedness beyond shared words", &table);
 
     page.claim("every planted topic is found with a cosine of at least 0.95")
         .at_least(cosines.iter().copied().fold(f64::INFINITY, f64::min), 0.95);
-    page.claim("on average the cosine is at least 0.98")
-        .at_least(mean(&cosines), 0.98);
-    page.claim("a document's dominant topic is right in at least 88 of 100 cases")
-        .at_least(accuracy, 0.88);
+    page.claim("on average the cosine is at least 0.98").at_least(mean(&cosines), 0.98);
+    page.claim("a document's dominant topic is right in at least 88 of 100 cases").at_least(accuracy, 0.88);
     page.claim("the perplexity is at most 1.2 times that of the true parameters")
         .at_most(perplexity / corpus.true_perplexity(), 1.20);
     page.claim("the evidence bound never falls by more than a millionth of its size")
-        .all(model.elbo().windows(2), |pair| {
-            pair[1] >= pair[0] - 1e-6 * pair[0].abs()
-        });
+        .all(model.elbo().windows(2), |pair| pair[1] >= pair[0] - 1e-6 * pair[0].abs());
     page.claim("word and topic distributions sum to one")
-        .all(beta.iter_rows().chain(theta.iter_rows()), |row| {
-            (row.iter().sum::<f32>() - 1.0).abs() < 1e-5
-        });
+        .all(beta.iter_rows().chain(theta.iter_rows()), |row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     page.claim("the topics of the glosses are purer than chance (0.127) by far")
         .at_least(purity(&topics, &labels)?, 0.30);
     page.claim("without a shared word, glosses of one file are closer in topic than glosses of two")
@@ -236,10 +147,6 @@ fn largest(weights: &[f32]) -> usize {
 
 /// The distance of two distributions, from 0 (equal) to 1 (disjoint).
 fn hellinger(a: &[f32], b: &[f32]) -> f64 {
-    let overlap: f64 = a
-        .iter()
-        .zip(b)
-        .map(|(x, y)| (f64::from(*x) * f64::from(*y)).sqrt())
-        .sum();
+    let overlap: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) * f64::from(*y)).sqrt()).sum();
     (1.0 - overlap).max(0.0).sqrt()
 }

@@ -35,11 +35,7 @@ fn main() -> anyhow::Result<()> {
 
     let swings = sensitivity(&plan, 0.5)?;
     let tornado = swings.iter().fold(
-        Chart::tornado(
-            "Each assumption half down and half up",
-            "benefit a year, $",
-            roi.benefit,
-        ),
+        Chart::tornado("Each assumption half down and half up", "benefit a year, $", roi.benefit),
         |chart, swing| chart.bar(swing.assumption, swing.low, swing.high),
     );
     page.chart("tornado.svg", &tornado)?;
@@ -65,27 +61,19 @@ fn main() -> anyhow::Result<()> {
         .marker("the plan", roi.benefit / 1e6);
     page.chart("uncertain_target.svg", &histogram)?;
 
-    page.claim("additional revenue is $100,000,000")
-        .close(roi.additional_revenue, 1e8, 1e-6);
-    page.claim("users save 1,666,666.666667 hours")
-        .close(roi.hours_saved, 1_666_666.666_667, 1e-6);
-    page.claim("recovered revenue is $90,000,000")
-        .close(roi.recovered_revenue, 9e7, 1e-6);
-    page.claim("the usual total is $190,000,000")
-        .close(roi.naive_total, 1.9e8, 1e-6);
-    page.claim("the usual total counts 90% too much")
-        .close(roi.naive_total / roi.additional_revenue, 1.9, 1e-9);
-    page.claim("the coverage part is $28,235,294.117647")
-        .close(roi.coverage, 28_235_294.117_647, 1e-6);
-    page.claim("the relevance part is $71,764,705.882353")
-        .close(roi.relevance, 71_764_705.882_353, 1e-6);
+    page.claim("additional revenue is $100,000,000").close(roi.additional_revenue, 1e8, 1e-6);
+    page.claim("users save 1,666,666.666667 hours").close(roi.hours_saved, 1_666_666.666_667, 1e-6);
+    page.claim("recovered revenue is $90,000,000").close(roi.recovered_revenue, 9e7, 1e-6);
+    page.claim("the usual total is $190,000,000").close(roi.naive_total, 1.9e8, 1e-6);
+    page.claim("the usual total counts 90% too much").close(roi.naive_total / roi.additional_revenue, 1.9, 1e-9);
+    page.claim("the coverage part is $28,235,294.117647").close(roi.coverage, 28_235_294.117_647, 1e-6);
+    page.claim("the relevance part is $71,764,705.882353").close(roi.relevance, 71_764_705.882_353, 1e-6);
     page.claim("both parts make up the additional revenue").close(
         roi.coverage + roi.relevance,
         roi.additional_revenue,
         1e-6,
     );
-    page.claim("finding takes 57.1% less time, not 60%")
-        .close(roi.time_cut, 0.571_429, 1e-6);
+    page.claim("finding takes 57.1% less time, not 60%").close(roi.time_cut, 0.571_429, 1e-6);
 
     let mut more_users = plan;
     more_users.users *= 3.0;
@@ -96,21 +84,25 @@ fn main() -> anyhow::Result<()> {
     );
     let mut unchanged = plan;
     unchanged.target = plan.current;
-    page.claim("unchanged metrics are worth nothing")
-        .equals(search_roi(&unchanged)?.naive_total, 0.0);
+    page.claim("unchanged metrics are worth nothing").equals(search_roi(&unchanged)?.naive_total, 0.0);
     let mut at_cost = plan;
     at_cost.target.conversion_rate = required_conversion(&plan, 4e7)?;
-    page.claim("the conversion target solved for a cost of $40,000,000 earns just that")
-        .close(search_roi(&at_cost)?.benefit, 4e7, 1e-6);
+    page.claim("the conversion target solved for a cost of $40,000,000 earns just that").close(
+        search_roi(&at_cost)?.benefit,
+        4e7,
+        1e-6,
+    );
     // The mean of a triangular distribution is the mean of its corners; 3 standard errors of the mean around it.
     let exact = plan.searches() * plan.avg_transaction * ((low + likely + high) / 3.0 - 0.08);
     let variance = benefits.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (draws - 1) as f64;
-    page.claim("the simulated mean is the mean of the triangle, within 3 standard errors")
-        .close(mean, exact, 3.0 * (variance / draws as f64).sqrt());
+    page.claim("the simulated mean is the mean of the triangle, within 3 standard errors").close(
+        mean,
+        exact,
+        3.0 * (variance / draws as f64).sqrt(),
+    );
     let mut impossible = plan;
     impossible.target.conversion_rate = 1.2;
-    page.claim("a conversion rate of 1.2 is refused")
-        .fails(search_roi(&impossible), "target conversion rate is 1.2");
+    page.claim("a conversion rate of 1.2 is refused").fails(search_roi(&impossible), "target conversion rate is 1.2");
     page.finish()
 }
 

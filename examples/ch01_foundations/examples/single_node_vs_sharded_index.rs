@@ -26,12 +26,7 @@ fn main() -> anyhow::Result<()> {
         vectors.rows()
     ));
 
-    let config = HnswConfig {
-        m: 12,
-        ef_construction: 32,
-        ef: 96,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { m: 12, ef_construction: 32, ef: 96, ..HnswConfig::default() };
     let sharded = |inner: IndexKind| {
         let builder = ShardedIndex::builder().shards(SHARDS).replicas(REPLICAS).inner(inner);
         builder.on_missing(OnMissing::Partial).build(dim, Metric::SquaredL2)
@@ -62,12 +57,8 @@ fn main() -> anyhow::Result<()> {
     }
     let largest = |index: &ShardedIndex| index.shard_bytes().into_iter().max().unwrap_or(0);
     let graph = hnsw.bytes();
-    let bytes = [
-        flat.bytes(),
-        graph.vectors + graph.links + graph.bookkeeping,
-        largest(&shards_flat),
-        largest(&shards_hnsw),
-    ];
+    let bytes =
+        [flat.bytes(), graph.vectors + graph.links + graph.bookkeeping, largest(&shards_flat), largest(&shards_hnsw)];
     for (((name, build, search), recall), bytes) in times.into_iter().zip(&recalls).zip(bytes) {
         table.row([
             name.into(),
@@ -87,19 +78,11 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["what has failed", "200 searches", "coverage", "recall@10", "unchanged"]);
     let mut survived = Vec::new();
     let (found, coverage, time) = covered(&shards_flat, &queries)?;
-    table.row([
-        "nothing".into(),
-        duration(time),
-        pct(coverage, 1),
-        num(recall(&found, &answers[0]), 4),
-        "yes".into(),
-    ]);
+    table.row(["nothing".into(), duration(time), pct(coverage, 1), num(recall(&found, &answers[0]), 4), "yes".into()]);
     for alive in 0..REPLICAS {
         let mut wounded = shards_flat.clone();
         for shard in 0..SHARDS {
-            (0..REPLICAS)
-                .filter(|&r| r != alive)
-                .try_for_each(|r| wounded.fail(shard, r))?;
+            (0..REPLICAS).filter(|&r| r != alive).try_for_each(|r| wounded.fail(shard, r))?;
         }
         let (found, coverage, time) = covered(&wounded, &queries)?;
         survived.push(found == answers[2]);
@@ -125,10 +108,7 @@ fn main() -> anyhow::Result<()> {
     ]);
     page.table("Failures (flat shards, so that every lost neighbour shows)", &table);
     let share = lens[dead] as f64 / vectors.rows() as f64;
-    let orphan = (vectors.rows() as u64..)
-        .take(1_000)
-        .find(|&id| shards_flat.shard_of(id) == dead)
-        .unwrap_or(0);
+    let orphan = (vectors.rows() as u64..).take(1_000).find(|&id| shards_flat.shard_of(id) == dead).unwrap_or(0);
     let refused = shards_flat.add(&[orphan], &vectors.select(&[0]));
     (0..REPLICAS).try_for_each(|replica| shards_flat.recover(dead, replica))?;
     let recovered = shards_flat.search_batch(&queries, K)?;
@@ -143,27 +123,15 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(cut_off.join("manifest"), &manifest[..manifest.len() - 1])?;
     let damaged = ShardedIndex::load(&cut_off);
 
-    page.claim("flat shards give the ids and distances of one flat index")
-        .equals(answers[2] == answers[0], true);
-    page.claim("recall@10 of sharded HNSW is at least 0.95")
-        .within(0.005)
-        .at_least(recalls[3], 0.95);
-    page.claim("and not below one HNSW by more than 0.01")
-        .within(0.005)
-        .at_least(recalls[3], recalls[1] - 0.01);
-    page.claim("the largest shard holds at most 1.10 times the mean")
-        .at_most(fullest / mean, 1.10);
-    page.claim("with any two replicas of every shard dead the answers are unchanged")
-        .all(&survived, |same| *same);
-    page.claim("without one shard the coverage is the share of the others")
-        .close(coverage, 1.0 - share, 1e-12);
-    page.claim("and recall falls to that share, within 0.03")
-        .within(0.005)
-        .close(partial_recall, 1.0 - share, 0.03);
-    page.claim("a dead shard refuses new vectors")
-        .fails(refused, "shard 3 is unavailable");
-    page.claim("recovered, the answers are as before")
-        .equals(recovered == answers[2], true);
+    page.claim("flat shards give the ids and distances of one flat index").equals(answers[2] == answers[0], true);
+    page.claim("recall@10 of sharded HNSW is at least 0.95").within(0.005).at_least(recalls[3], 0.95);
+    page.claim("and not below one HNSW by more than 0.01").within(0.005).at_least(recalls[3], recalls[1] - 0.01);
+    page.claim("the largest shard holds at most 1.10 times the mean").at_most(fullest / mean, 1.10);
+    page.claim("with any two replicas of every shard dead the answers are unchanged").all(&survived, |same| *same);
+    page.claim("without one shard the coverage is the share of the others").close(coverage, 1.0 - share, 1e-12);
+    page.claim("and recall falls to that share, within 0.03").within(0.005).close(partial_recall, 1.0 - share, 0.03);
+    page.claim("a dead shard refuses new vectors").fails(refused, "shard 3 is unavailable");
+    page.claim("recovered, the answers are as before").equals(recovered == answers[2], true);
     page.claim("saved and loaded, the index answers the same")
         .equals(reloaded.search_batch(&queries, K)? == answers[3], true);
     page.claim("a cut-off file is refused by name").fails(

@@ -26,13 +26,7 @@ fn main() -> anyhow::Result<()> {
          steps. Here one graph grows from 1,000 vectors on, and at each doubling the distances that 200 searches compute \
          are counted.",
     );
-    let config = HnswConfig {
-        m: 12,
-        ef_construction: 80,
-        ef: 40,
-        seed: page.seed(),
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { m: 12, ef_construction: 80, ef: 40, seed: page.seed(), ..HnswConfig::default() };
     let mut graph = Hnsw::new(32, Metric::SquaredL2, config)?;
     let mut exact = FlatIndex::new(32, Metric::SquaredL2)?;
     let mut table = Table::new(["vectors", "log2", "distances a search", "of a scan", "recall@10"]);
@@ -63,10 +57,7 @@ fn main() -> anyhow::Result<()> {
         growth.push((n as f64, mean));
         recalls.push(recall);
     }
-    page.table(
-        "Distances computed by an HNSW search (M 12, ef 40, intrinsic dimension 8)",
-        &table,
-    );
+    page.table("Distances computed by an HNSW search (M 12, ef 40, intrinsic dimension 8)", &table);
     let (law, power) = (fit_log2(&growth)?, fit_power(&growth)?);
     let log2_rows = (ROWS as f64).log2();
     let extrapolated = law.at(log2_rows);
@@ -87,13 +78,8 @@ fn main() -> anyhow::Result<()> {
          query waits for the slowest shard it asks. The median of the slowest of 10 is each shard's 93rd percentile.",
     );
     let shard = LogNormal::from_p50_p99(50.0, 200.0)?;
-    let mut table = Table::new([
-        "shards asked",
-        "p50, ms",
-        "p99, ms",
-        "p99 with a hedge after p95, ms",
-        "share of data",
-    ]);
+    let mut table =
+        Table::new(["shards asked", "p50, ms", "p99, ms", "p99 with a hedge after p95, ms", "share of data"]);
     for shards in [1, 10, 100, 1_000] {
         let query = FanOut::new(shard, shards)?;
         let hedged = query.hedged(0.05)?;
@@ -101,10 +87,7 @@ fn main() -> anyhow::Result<()> {
         let cells = [query.quantile(0.5)?, query.quantile(0.99)?, hedged.quantile(0.99)?].map(|ms| num(ms, 1));
         table.row([shards.into()].into_iter().chain(cells).chain([pct(share, 1)]));
     }
-    page.table(
-        "Latency of a query, 5 ms selection and 5 ms merge included; 1,000 shards in all",
-        &table,
-    );
+    page.table("Latency of a query, 5 ms selection and 5 ms merge included; 1,000 shards in all", &table);
 
     let (ten, thousand) = (FanOut::new(shard, 10)?, FanOut::new(shard, 1_000)?);
     let hedged = ten.hedged(0.05)?;
@@ -130,34 +113,28 @@ fn main() -> anyhow::Result<()> {
         whole.bytes_per_shard / 1e12
     ));
 
-    page.claim("log2 of 256 trillion is 47.863137")
-        .close(log2_rows, 47.863_137, 1e-6);
-    page.claim("at M 16 that is 11.965784 levels")
-        .close(hnsw_levels(ROWS, 16)?, 11.965_784, 1e-6);
-    page.claim("cost grows with log N: R^2 of the fit")
-        .within(0.005)
-        .at_least(law.r_squared, 0.95);
-    page.claim("and far below any power of N: slope in log-log")
-        .within(0.005)
-        .at_most(power.slope, 0.25);
+    page.claim("log2 of 256 trillion is 47.863137").close(log2_rows, 47.863_137, 1e-6);
+    page.claim("at M 16 that is 11.965784 levels").close(hnsw_levels(ROWS, 16)?, 11.965_784, 1e-6);
+    page.claim("cost grows with log N: R^2 of the fit").within(0.005).at_least(law.r_squared, 0.95);
+    page.claim("and far below any power of N: slope in log-log").within(0.005).at_most(power.slope, 0.25);
     page.claim("but 256 trillion need more than ten times 48 distances")
         .within(20.0)
         .greater(extrapolated, 10.0 * log2_rows);
-    page.claim("recall@10 is at least 0.98 at every size")
-        .all(&recalls, |recall| *recall >= 0.98);
-    page.claim("the median of the slowest of 10 is a shard's quantile 0.933033")
-        .close(0.5f64.powf(0.1), 0.933_033, 1e-6);
-    page.claim("slowest of 10: p50 is 122.138 ms")
-        .close(ten.slowest(0.5)?, 122.138, 1e-3);
-    page.claim("slowest of 10: p99 is 315.048 ms")
-        .close(ten.slowest(0.99)?, 315.048, 1e-3);
-    page.claim("slowest of 1,000: p50 is 336.130 ms")
-        .close(thousand.slowest(0.5)?, 336.130, 1e-3);
+    page.claim("recall@10 is at least 0.98 at every size").all(&recalls, |recall| *recall >= 0.98);
+    page.claim("the median of the slowest of 10 is a shard's quantile 0.933033").close(
+        0.5f64.powf(0.1),
+        0.933_033,
+        1e-6,
+    );
+    page.claim("slowest of 10: p50 is 122.138 ms").close(ten.slowest(0.5)?, 122.138, 1e-3);
+    page.claim("slowest of 10: p99 is 315.048 ms").close(ten.slowest(0.99)?, 315.048, 1e-3);
+    page.claim("slowest of 1,000: p50 is 336.130 ms").close(thousand.slowest(0.5)?, 336.130, 1e-3);
     for q in [0.5, 0.99] {
-        page.claim(format!(
-            "slowest of 10: simulation and formula agree within 3% at quantile {q}"
-        ))
-        .between(at(&simulated, q) / ten.slowest(q)?, 0.97, 1.03);
+        page.claim(format!("slowest of 10: simulation and formula agree within 3% at quantile {q}")).between(
+            at(&simulated, q) / ten.slowest(q)?,
+            0.97,
+            1.03,
+        );
     }
     page.claim("hedging after the p95 lowers the simulated p99 by a quarter")
         .at_most(at(&simulated_hedged, 0.99) / at(&simulated, 0.99), 0.75);
@@ -166,10 +143,8 @@ fn main() -> anyhow::Result<()> {
         0.95,
         1.05,
     );
-    page.claim("10 of 1,000 random shards hold 1% of the neighbours")
-        .close(random_recall, 0.010, 0.005);
-    page.claim("a shard of 256 billion vectors is 786.432 TB")
-        .close(whole.bytes_per_shard / 1e12, 786.432, 1e-9);
+    page.claim("10 of 1,000 random shards hold 1% of the neighbours").close(random_recall, 0.010, 0.005);
+    page.claim("a shard of 256 billion vectors is 786.432 TB").close(whole.bytes_per_shard / 1e12, 786.432, 1e-9);
     page.claim("no more shards can be searched than there are")
         .fails(shard_budget(ROWS, 3_072, 10, 11), "searched shards is 11");
     page.finish()

@@ -22,19 +22,9 @@ fn main() -> anyhow::Result<()> {
          its capital among words of that country and words of countries or cities. No sentence states an analogy.",
     );
     let corpus = sentences(10_000, seed);
-    let settings = |mode| Word2Vec {
-        dim: 32,
-        mode,
-        seed,
-        ..Word2Vec::default()
-    };
-    let mut table = Table::new([
-        "mode",
-        "gender, of 30",
-        "capital, of 30",
-        "inputs allowed, of 60",
-        "loss, first and last epoch",
-    ]);
+    let settings = |mode| Word2Vec { dim: 32, mode, seed, ..Word2Vec::default() };
+    let mut table =
+        Table::new(["mode", "gender, of 30", "capital, of 30", "inputs allowed, of 60", "loss, first and last epoch"]);
     let mut models = Vec::new();
     for mode in [Mode::Cbow, Mode::SkipGram] {
         let vectors = page.timed(format!("train {mode:?}"), || settings(mode).fit(&corpus))?;
@@ -67,36 +57,17 @@ fn main() -> anyhow::Result<()> {
 
     page.section("Real text: definitions of WordNet");
     let wordnet = WordNet::load()?;
-    let content = |gloss: &str| {
-        Tokenizer::Word
-            .tokens(gloss)
-            .into_iter()
-            .filter(|word| !is_stopword(word))
-            .collect()
-    };
+    let content = |gloss: &str| Tokenizer::Word.tokens(gloss).into_iter().filter(|word| !is_stopword(word)).collect();
     let glosses: Vec<Vec<String>> = wordnet.synsets().iter().map(|synset| content(&synset.gloss)).collect();
     // Half a million words are little for this method: a rate six times the usual one makes up for some of it.
-    let settings = Word2Vec {
-        dim: 64,
-        epochs: page.size(2, 10),
-        alpha: 0.15,
-        seed,
-        ..Word2Vec::default()
-    };
+    let settings = Word2Vec { dim: 64, epochs: page.size(2, 10), alpha: 0.15, seed, ..Word2Vec::default() };
     let text = page.timed("train on glosses", || settings.fit(&glosses))?;
     let mut table = Table::new(["word", "ten nearest words"]);
     for probe in PROBES {
-        let near: Vec<&str> = text
-            .most_similar(&[probe], &[], 10)?
-            .into_iter()
-            .map(|(word, _)| word)
-            .collect();
+        let near: Vec<&str> = text.most_similar(&[probe], &[], 10)?.into_iter().map(|(word, _)| word).collect();
         table.row([probe.into(), near.join(" ").into()]);
     }
-    page.table(
-        format!("{} words, learned from definitions alone", text.words().len()),
-        &table,
-    );
+    page.table(format!("{} words, learned from definitions alone", text.words().len()), &table);
 
     // Pairs of single words that share a synset, against random pairs of the same words.
     let pairs: Vec<(&str, &str)> = wordnet
@@ -118,16 +89,8 @@ fn main() -> anyhow::Result<()> {
     table.row(["random".into(), pairs.len().into(), num(random, 3).within(0.01)]);
     page.table("Synonyms", &table);
     let question = text.combine(&["king", "woman"], &["man"])?;
-    let open: Vec<&str> = text
-        .nearest(&question, 5)?
-        .iter()
-        .map(|hit| text.words()[hit.id].as_str())
-        .collect();
-    let closed: Vec<&str> = text
-        .most_similar(&["king", "woman"], &["man"], 5)?
-        .iter()
-        .map(|hit| hit.0)
-        .collect();
+    let open: Vec<&str> = text.nearest(&question, 5)?.iter().map(|hit| text.words()[hit.id].as_str()).collect();
+    let closed: Vec<&str> = text.most_similar(&["king", "woman"], &["man"], 5)?.iter().map(|hit| hit.0).collect();
     let mut table = Table::new(["king - man + woman on real text", "five nearest"]);
     table.row(["its own words allowed".into(), open.join(" ").into()]);
     table.row(["its own words excluded".into(), closed.join(" ").into()]);
@@ -135,29 +98,17 @@ fn main() -> anyhow::Result<()> {
 
     for (mode, vectors, solved) in &models {
         let (right, losses) = (solved.gender + solved.capital, vectors.losses());
-        page.claim(format!("{mode:?}: at least 54 of the 60 analogies are solved"))
-            .at_least(right, 54);
-        page.claim(format!(
-            "{mode:?}: no more are solved when the question's own words may be the answer"
-        ))
-        .at_most(solved.open, right);
-        page.claim(format!(
-            "{mode:?}: the loss of the last epoch is below that of the first"
-        ))
-        .less(losses[losses.len() - 1], losses[0]);
+        page.claim(format!("{mode:?}: at least 54 of the 60 analogies are solved")).at_least(right, 54);
+        page.claim(format!("{mode:?}: no more are solved when the question's own words may be the answer"))
+            .at_most(solved.open, right);
+        page.claim(format!("{mode:?}: the loss of the last epoch is below that of the first"))
+            .less(losses[losses.len() - 1], losses[0]);
     }
-    page.claim("king - man + woman is nearest to queen")
-        .equals(queen[0].0, "queen");
-    let again = Word2Vec {
-        dim: 32,
-        seed,
-        ..Word2Vec::default()
-    }
-    .fit(&corpus)?;
+    page.claim("king - man + woman is nearest to queen").equals(queen[0].0, "queen");
+    let again = Word2Vec { dim: 32, seed, ..Word2Vec::default() }.fit(&corpus)?;
     page.claim("the same seed gives the same vectors bit for bit")
         .equals(again.vectors().as_slice() == models[0].1.vectors().as_slice(), true);
-    page.claim("on real text synonyms are closer than random pairs by at least 0.10")
-        .at_least(synonyms - random, 0.10);
+    page.claim("on real text synonyms are closer than random pairs by at least 0.10").at_least(synonyms - random, 0.10);
     page.finish()
 }
 
@@ -171,11 +122,7 @@ struct Solved {
 
 impl Solved {
     fn count(vectors: &WordVectors) -> anyhow::Result<Self> {
-        let mut solved = Self {
-            gender: 0,
-            capital: 0,
-            open: 0,
-        };
+        let mut solved = Self { gender: 0, capital: 0, open: 0 };
         for analogy in analogies() {
             let (positive, negative) = ([analogy.to, analogy.probe], [analogy.from]);
             let right = usize::from(vectors.most_similar(&positive, &negative, 1)?[0].0 == analogy.answer);

@@ -42,11 +42,7 @@ impl LinearAutoencoder {
             }
             weights
         };
-        Self {
-            encoder: layer(dim, inputs),
-            decoder: layer(inputs, dim),
-            version: "untrained".to_owned(),
-        }
+        Self { encoder: layer(dim, inputs), decoder: layer(inputs, dim), version: "untrained".to_owned() }
     }
 
     /// Trains on the rows of `data` from the present weights with Adam (Kingma and Ba 2015), and takes a new version name, since
@@ -102,10 +98,7 @@ impl LinearAutoencoder {
 
     fn check(&self, data: &Matrix) -> Result<(), TensorError> {
         if data.dim() != self.decoder.rows() {
-            return Err(TensorError::Dimension {
-                expected: self.decoder.rows(),
-                got: data.dim(),
-            });
+            return Err(TensorError::Dimension { expected: self.decoder.rows(), got: data.dim() });
         }
         data.check_finite()
     }
@@ -128,10 +121,7 @@ impl VersionedEncoder for LinearAutoencoder {
 
 /// Weights times `x` plus the bias, which is the last column.
 fn affine(weights: &Matrix, x: &[f32]) -> Vec<f32> {
-    weights
-        .iter_rows()
-        .map(|row| row[x.len()] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>())
-        .collect()
+    weights.iter_rows().map(|row| row[x.len()] + row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()).collect()
 }
 
 /// Adds `slope` times `(x, 1)`.
@@ -152,11 +142,7 @@ struct Adam {
 impl Adam {
     fn new(weights: &Matrix) -> Self {
         let zeros = Matrix::zeros(weights.rows(), weights.dim());
-        Self {
-            mean: zeros.clone(),
-            square: zeros,
-            steps: 0,
-        }
+        Self { mean: zeros.clone(), square: zeros, steps: 0 }
     }
 
     fn step(&mut self, weights: &mut Matrix, gradient: &Matrix, learning_rate: f32) {
@@ -190,12 +176,7 @@ mod tests {
         Matrix::from_rows(&rows).unwrap()
     }
 
-    const RUN: Training = Training {
-        epochs: 200,
-        batch: 16,
-        learning_rate: 1e-2,
-        seed: 1,
-    };
+    const RUN: Training = Training { epochs: 200, batch: 16, learning_rate: 1e-2, seed: 1 };
 
     #[test]
     fn gradients_match_finite_differences() {
@@ -207,20 +188,13 @@ mod tests {
             for (i, &analytic) in gradient.as_slice().iter().enumerate() {
                 let at = |by: f32| {
                     let mut moved = model.clone();
-                    let weights = if which == 0 {
-                        &mut moved.encoder
-                    } else {
-                        &mut moved.decoder
-                    };
+                    let weights = if which == 0 { &mut moved.encoder } else { &mut moved.decoder };
                     weights.as_mut_slice()[i] += by;
                     moved.gradients(&data, &batch).0
                 };
                 // The loss is quadratic in each weight, so a wide step is exact but for rounding.
                 let difference = (at(0.1) - at(-0.1)) / 0.2;
-                assert!(
-                    (difference - analytic).abs() < 1e-4,
-                    "{difference} differs from {analytic}"
-                );
+                assert!((difference - analytic).abs() < 1e-4, "{difference} differs from {analytic}");
             }
         }
     }

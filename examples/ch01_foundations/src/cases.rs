@@ -8,16 +8,8 @@ use eas_plan::roi::search::{SearchMetrics, SearchRoiInput};
 /// A shop's search: one million users, $50 a sale, conversion from 8% to 12%, a find in 1.5 rather than 3.5 minutes,
 /// 3% rather than 15% of searches without a result.
 pub fn shop_search() -> SearchRoiInput {
-    let today = SearchMetrics {
-        conversion_rate: 0.08,
-        minutes_to_find: 3.5,
-        zero_result_rate: 0.15,
-    };
-    let planned = SearchMetrics {
-        conversion_rate: 0.12,
-        minutes_to_find: 1.5,
-        zero_result_rate: 0.03,
-    };
+    let today = SearchMetrics { conversion_rate: 0.08, minutes_to_find: 3.5, zero_result_rate: 0.15 };
+    let planned = SearchMetrics { conversion_rate: 0.12, minutes_to_find: 1.5, zero_result_rate: 0.03 };
     SearchRoiInput::new(today, planned, 1e6, 50.0)
 }
 

@@ -29,22 +29,9 @@ fn main() -> anyhow::Result<()> {
     }
     let nodes = Rendezvous::new((0..11).map(|i| format!("node-{i}")))?;
     let fewer = nodes.without("node-4")?;
-    let owned: Vec<u64> = keys
-        .iter()
-        .copied()
-        .filter(|&key| nodes.node_of(key) == "node-4")
-        .collect();
-    let orphaned: Vec<u64> = keys
-        .iter()
-        .copied()
-        .filter(|&key| nodes.node_of(key) != fewer.node_of(key))
-        .collect();
-    line(
-        "rendezvous",
-        "11 nodes, node-4 leaves".into(),
-        orphaned.len(),
-        1.0 / 11.0,
-    );
+    let owned: Vec<u64> = keys.iter().copied().filter(|&key| nodes.node_of(key) == "node-4").collect();
+    let orphaned: Vec<u64> = keys.iter().copied().filter(|&key| nodes.node_of(key) != fewer.node_of(key)).collect();
+    line("rendezvous", "11 nodes, node-4 leaves".into(), orphaned.len(), 1.0 / 11.0);
     page.table("100,000 keys, shards resized", &table);
     let loads = JumpHash::new(10)?.loads(&keys);
     let fullest = *loads.iter().max().unwrap_or(&0) as f64 / (keys.len() / 10) as f64;
@@ -124,33 +111,22 @@ fn main() -> anyhow::Result<()> {
         [(256, 1024), (42, 57), (0xDEAD_10CC, 666), (1, 1)].map(|(key, n)| jump_hash(key, n)),
         [520, 43, 361, 0],
     );
-    page.claim("mod moves 90,901 of 100,000 keys from 10 to 11")
-        .equals(modded[0].moved, 90_901);
+    page.claim("mod moves 90,901 of 100,000 keys from 10 to 11").equals(modded[0].moved, 90_901);
     page.claim("jump hash moves 9,042, and 114 from 1,000 to 1,001")
         .equals((jumped[0].moved, jumped[1].moved), (9_042, 114));
     page.claim("every key that jump hash moves goes to the new shard")
         .all(&jumped, |change| change.moved == change.to_new_shards);
-    page.claim("the fullest of ten jump shards is within 0.37 % of the mean")
-        .at_most(fullest, 1.0037);
-    page.claim("rendezvous moves the leaving node's keys and no others")
-        .equals(orphaned == owned, true);
-    page.claim("hashes keyed per process send most ids elsewhere")
-        .at_least(differ, 8_500);
-    page.claim("counters are right on every node in all 1,000 runs")
-        .equals(wrong, 0);
-    page.claim("adding what arrives is wrong nearly always")
-        .at_least(naive_wrong, 900);
-    page.claim("the distinct count is within 3 %")
-        .close(union.estimate() / keys.len() as f64, 1.0, 0.03);
-    page.claim("an add wins over a concurrent remove")
-        .equals(here.contains(&"winter sale"), true);
+    page.claim("the fullest of ten jump shards is within 0.37 % of the mean").at_most(fullest, 1.0037);
+    page.claim("rendezvous moves the leaving node's keys and no others").equals(orphaned == owned, true);
+    page.claim("hashes keyed per process send most ids elsewhere").at_least(differ, 8_500);
+    page.claim("counters are right on every node in all 1,000 runs").equals(wrong, 0);
+    page.claim("adding what arrives is wrong nearly always").at_least(naive_wrong, 900);
+    page.claim("the distinct count is within 3 %").close(union.estimate() / keys.len() as f64, 1.0, 0.03);
+    page.claim("an add wins over a concurrent remove").equals(here.contains(&"winter sale"), true);
     page.claim("a leader that wakes after its lease is refused")
         .fails(leases.paused, "token 1 is stale: token 2 has been seen");
-    page.claim("no token ever had two holders")
-        .all(leases.holders.values(), |holders| holders.len() == 1);
-    page.claim("the fence refused writes that would have undone a newer leader's")
-        .at_least(leases.refused, 1);
-    page.claim("and every write that it let through was in the order of tokens")
-        .equals(leases.in_order, true);
+    page.claim("no token ever had two holders").all(leases.holders.values(), |holders| holders.len() == 1);
+    page.claim("the fence refused writes that would have undone a newer leader's").at_least(leases.refused, 1);
+    page.claim("and every write that it let through was in the order of tokens").equals(leases.in_order, true);
     page.finish()
 }

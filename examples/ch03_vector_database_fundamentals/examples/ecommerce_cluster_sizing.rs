@@ -60,22 +60,16 @@ fn main() -> anyhow::Result<()> {
         let (gb, up) = (design.memory_gb_per_shard(), design.availability(0.99)?);
         let cost = money(design.cost()?.total());
         summary.row([name.into(), num(design.shards, 0), num(gb, 1), cost, pct(up, 3)]);
-        fatal.push(
-            findings
-                .into_iter()
-                .filter(|f| f.severity == Severity::Fatal)
-                .collect::<Vec<_>>(),
-        );
+        fatal.push(findings.into_iter().filter(|f| f.severity == Severity::Fatal).collect::<Vec<_>>());
     }
     page.table("Findings", &table);
-    page.table(
-        "Ways out: 64-byte codes in memory and vectors on disk, or more shards",
-        &summary,
-    );
-    let tornado = spec.sensitivity(0.2)?.iter().fold(
-        Chart::tornado("Each assumption 20% down and up", "$ a month", cost.total()),
-        |chart, swing| chart.bar(swing.assumption, swing.low, swing.high),
-    );
+    page.table("Ways out: 64-byte codes in memory and vectors on disk, or more shards", &summary);
+    let tornado = spec
+        .sensitivity(0.2)?
+        .iter()
+        .fold(Chart::tornado("Each assumption 20% down and up", "$ a month", cost.total()), |chart, swing| {
+            chart.bar(swing.assumption, swing.low, swing.high)
+        });
     page.chart("tornado.svg", &tornado)?;
     page.text(
         "More shards make each one smaller, but every query still asks all of them: searches a second and replica stay as they are. \
@@ -86,19 +80,11 @@ fn main() -> anyhow::Result<()> {
     let rows = page.size(20_000, 200_000);
     let vectors = manifold(page.seed(), rows, 32, 8, 0.02);
     let queries = manifold_queries(page.seed(), 200, 32, 8, 0.02);
-    let config = HnswConfig {
-        m: 32,
-        ef_construction: 400,
-        ef: 100,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { m: 32, ef_construction: 400, ef: 100, ..HnswConfig::default() };
     let ids: Vec<u64> = (0..rows as u64).collect();
     let mut exact = FlatIndex::new(32, Metric::SquaredL2)?;
     exact.add(&ids, &vectors)?;
-    let builder = ShardedIndex::builder()
-        .shards(8)
-        .replicas(3)
-        .inner(IndexKind::Hnsw(config));
+    let builder = ShardedIndex::builder().shards(8).replicas(3).inner(IndexKind::Hnsw(config));
     let mut sharded = builder.build(32, Metric::SquaredL2)?;
     page.timed("build 8 shards", || sharded.add(&ids, &vectors))?;
     let (mut found, mut calls) = (Vec::new(), Vec::new());
@@ -109,17 +95,8 @@ fn main() -> anyhow::Result<()> {
     }
     let measured = recall(&found, &exact.search_batch(&queries, K)?);
     let mut table = Table::new(["shards", "replicas", "vectors", "recall@10", "shard calls a query"]);
-    table.row([
-        8.into(),
-        3.into(),
-        rows.into(),
-        num(measured, 4).within(0.003),
-        calls[0].into(),
-    ]);
-    page.table(
-        "Scaled down and run: HNSW with M 32, efConstruction 400, ef 100",
-        &table,
-    );
+    table.row([8.into(), 3.into(), rows.into(), num(measured, 4).within(0.003), calls[0].into()]);
+    page.table("Scaled down and run: HNSW with M 32, efConstruction 400, ef 100", &table);
 
     for (sentence, value, expected, tolerance) in [
         ("machines a region", spec.machines_per_region(), 600.0, 0.0),
@@ -132,35 +109,18 @@ fn main() -> anyhow::Result<()> {
         ("dollars in all, repaired", cost.total(), 5_090_000.0, 1e-6),
         ("GB of vectors a shard", spec.raw_gb_per_shard(), 512.0, 1e-9),
         ("GB of links a shard", spec.link_gb_per_shard(), 64.0, 1e-9),
-        (
-            "searches a second and replica",
-            spec.qps_per_replica(0.0),
-            33_333.33,
-            0.01,
-        ),
+        ("searches a second and replica", spec.qps_per_replica(0.0), 33_333.33, 0.01),
         ("behind the cache", spec.qps_per_replica(0.85), 5_000.0, 1e-6),
-        (
-            "a region is available with replicas at 99%",
-            spec.availability(0.99)?,
-            0.999_800,
-            1e-6,
-        ),
+        ("a region is available with replicas at 99%", spec.availability(0.99)?, 0.999_800, 1e-6),
     ] {
         page.claim(sentence).close(value, expected, tolerance);
     }
     let resources: Vec<Resource> = fatal[0].iter().map(|finding| finding.resource).collect();
-    page.claim("memory is what the design lacks")
-        .equals(resources, [Resource::Memory]);
-    page.claim("neither way out has a fatal finding")
-        .all(&fatal[1..], Vec::is_empty);
+    page.claim("memory is what the design lacks").equals(resources, [Resource::Memory]);
+    page.claim("neither way out has a fatal finding").all(&fatal[1..], Vec::is_empty);
     page.claim("more shards don't lower the searches a replica does")
-        .all(&designs, |(_, design)| {
-            design.qps_per_replica(0.0) == spec.qps_per_replica(0.0)
-        });
-    page.claim("recall@10 of the scaled-down cluster")
-        .within(0.003)
-        .at_least(measured, 0.97);
-    page.claim("every query asks exactly 8 shards")
-        .all(&calls, |calls| *calls == 8);
+        .all(&designs, |(_, design)| design.qps_per_replica(0.0) == spec.qps_per_replica(0.0));
+    page.claim("recall@10 of the scaled-down cluster").within(0.003).at_least(measured, 0.97);
+    page.claim("every query asks exactly 8 shards").all(&calls, |calls| *calls == 8);
     page.finish()
 }

@@ -21,9 +21,8 @@ fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     let largest = 64_000;
-    let (glosses, queries) = page.timed("encode 64,000 glosses", || {
-        gloss_vectors(encoder.as_ref(), largest, 20, 42)
-    })?;
+    let (glosses, queries) =
+        page.timed("encode 64,000 glosses", || gloss_vectors(encoder.as_ref(), largest, 20, 42))?;
     page.text(
         "The same rows twice: under a key, sorted, where each comparison halves what is left; and as vectors of their glosses, \
          where no comparison says anything about the next row.",
@@ -65,10 +64,7 @@ fn main() -> anyhow::Result<()> {
             duration(scan_time),
         ]);
     }
-    page.table(
-        "A lookup and a scan by number of rows (mean of 2,000 and of 20)",
-        &table,
-    );
+    page.table("A lookup and a scan by number of rows (mean of 2,000 and of 20)", &table);
     let chart = Chart::lines("Work of one query", "rows", "comparisons or distances")
         .series("binary search", lookups.iter().copied())
         .series("similarity scan", scans.iter().copied())
@@ -76,11 +72,7 @@ fn main() -> anyhow::Result<()> {
         .log_y();
     page.chart("work.svg", &chart)?;
 
-    let assumed = ScanCost {
-        rows: TRILLIONS,
-        dim: 768,
-        ops_per_second: 1e9,
-    };
+    let assumed = ScanCost { rows: TRILLIONS, dim: 768, ops_per_second: 1e9 };
     page.text(format!(
         "One query over 256 trillion vectors of 768 values takes {} multiplications: {:.2} years at the billion a second that the \
          book assumes. This machine, all threads, did {:.1} billion a second at the largest size, in which case {:.3} years: a faster \
@@ -102,36 +94,21 @@ fn main() -> anyhow::Result<()> {
     }
 
     let mut table = Table::new(["quantity", "value"]);
-    table.row([
-        "multiplications of one scan".into(),
-        sci(assumed.operations() as f64, 6),
-    ]);
+    table.row(["multiplications of one scan".into(), sci(assumed.operations() as f64, 6)]);
     table.row(["years at 1e9 a second".into(), num(assumed.years()?, 6)]);
     table.row(["log2 of 256 trillion".into(), num((TRILLIONS as f64).log2(), 6)]);
-    table.row([
-        "log500 of 256 trillion".into(),
-        num((TRILLIONS as f64).ln() / (FANOUT as f64).ln(), 3),
-    ]);
+    table.row(["log500 of 256 trillion".into(), num((TRILLIONS as f64).ln() / (FANOUT as f64).ln(), 3)]);
     page.table("At 256 trillion rows", &table);
 
-    page.claim("256 trillion x 768 multiplications")
-        .equals(assumed.operations(), 196_608_000_000_000_000_u128);
-    page.claim("years at a billion a second")
-        .close(assumed.years()?, 6.234_399, 1e-6);
-    page.claim("binary search would take log2(256e12) comparisons")
-        .close((TRILLIONS as f64).log2(), 47.863_137, 1e-6);
-    page.claim("a tree of pages with 500 keys has 6 levels")
-        .equals(tree_levels(TRILLIONS, FANOUT as u64)?, 6);
-    page.claim("no binary search exceeds ceil(log2(rows + 1)) comparisons")
-        .all(&within, |holds| *holds);
-    page.claim("a scan computes one distance a row")
-        .all(&scans, |(rows, distances)| rows == distances);
-    page.claim("log-log slope of the scan's distances")
-        .close(fit_power(&scans)?.slope, 1.0, 1e-9);
-    page.claim("log-log slope of the lookup's comparisons")
-        .at_most(fit_power(&lookups)?.slope, 0.3);
-    page.claim("the bounded heap equals a full sort, ties by row")
-        .all(&same, |same| *same);
+    page.claim("256 trillion x 768 multiplications").equals(assumed.operations(), 196_608_000_000_000_000_u128);
+    page.claim("years at a billion a second").close(assumed.years()?, 6.234_399, 1e-6);
+    page.claim("binary search would take log2(256e12) comparisons").close((TRILLIONS as f64).log2(), 47.863_137, 1e-6);
+    page.claim("a tree of pages with 500 keys has 6 levels").equals(tree_levels(TRILLIONS, FANOUT as u64)?, 6);
+    page.claim("no binary search exceeds ceil(log2(rows + 1)) comparisons").all(&within, |holds| *holds);
+    page.claim("a scan computes one distance a row").all(&scans, |(rows, distances)| rows == distances);
+    page.claim("log-log slope of the scan's distances").close(fit_power(&scans)?.slope, 1.0, 1e-9);
+    page.claim("log-log slope of the lookup's comparisons").at_most(fit_power(&lookups)?.slope, 0.3);
+    page.claim("the bounded heap equals a full sort, ties by row").all(&same, |same| *same);
     page.finish()
 }
 

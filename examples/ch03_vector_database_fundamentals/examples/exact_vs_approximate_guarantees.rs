@@ -20,28 +20,18 @@ fn main() -> anyhow::Result<()> {
     // A database keeps its promise on every key, present or absent.
     let present: Vec<u64> = (0..10_000).map(|i| 3 * i + 1).collect();
     let tree = BPlusTree::new(present.clone(), 500)?;
-    let finds = |shift: u64| {
-        present
-            .iter()
-            .filter(|&key| tree.lookup(key + shift).0.is_some())
-            .count()
-    };
+    let finds = |shift: u64| present.iter().filter(|&key| tree.lookup(key + shift).0.is_some()).count();
     let (found, invented) = (finds(0), finds(1));
 
     let rows = page.size(20_000, 200_000);
     let vectors = manifold(page.seed(), rows, 32, 8, 0.02);
     let queries = manifold_queries(page.seed(), QUERIES * SETS, 32, 8, 0.02);
-    let sets: Vec<_> = (0..SETS)
-        .map(|set| queries.select(&(set * QUERIES..(set + 1) * QUERIES).collect::<Vec<_>>()))
-        .collect();
+    let sets: Vec<_> =
+        (0..SETS).map(|set| queries.select(&(set * QUERIES..(set + 1) * QUERIES).collect::<Vec<_>>())).collect();
     let ids: Vec<u64> = (0..rows as u64).collect();
     let mut flat = FlatIndex::new(32, Metric::SquaredL2)?;
     flat.add(&ids, &vectors)?;
-    let config = HnswConfig {
-        m: 16,
-        ef_construction: 100,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { m: 16, ef_construction: 100, ..HnswConfig::default() };
     let mut graph = Hnsw::new(32, Metric::SquaredL2, config)?;
     page.timed("build HNSW", || graph.add(&ids, &vectors))?;
     let start = Instant::now();
@@ -52,9 +42,7 @@ fn main() -> anyhow::Result<()> {
          is exact because it compares everything. A graph promises nothing; what it does is measured, query by query."
     ));
 
-    let mut table = Table::new([
-        "search", "recall", "95%", "p5", "worst", "miss", "ratio", "work", "time",
-    ]);
+    let mut table = Table::new(["search", "recall", "95%", "p5", "worst", "miss", "ratio", "work", "time"]);
     let mut show = |name: String, promise: Guarantee, rest: [eas_report::Cell; 4]| {
         let cells = match promise {
             Guarantee::Exact => ["exact", "-", "-", "-"].map(Into::into),
@@ -78,10 +66,7 @@ fn main() -> anyhow::Result<()> {
         show(format!("HNSW, ef {ef}"), of.guarantee(), rest);
         levels.push(of);
     }
-    page.table(
-        "What is promised, and what was found (miss: median rank of the first missing neighbour)",
-        &table,
-    );
+    page.table("What is promised, and what was found (miss: median rank of the first missing neighbour)", &table);
     let histogram = Chart::histogram("Recall of single queries", "recall@10", 20)
         .series("ef 16", levels[0].report.per_query.iter().copied())
         .series("ef 32", levels[1].report.per_query.iter().copied())
@@ -103,31 +88,24 @@ fn main() -> anyhow::Result<()> {
     let scan = RecallReport::new(&scan, &ids_of(&exact[..QUERIES]), 1)?;
     let (coarse, fine) = (&levels[0].report, &levels[2]);
 
-    page.claim("a lookup finds every key that is there")
-        .equals(found, 10_000);
+    page.claim("a lookup finds every key that is there").equals(found, 10_000);
     page.claim("and none that isn't").equals(invented, 0);
-    page.claim("flat recall is exactly 1, in the worst query too")
-        .equals(scan.worst, 1.0);
-    page.claim("HNSW at ef 64: mean recall@10")
-        .within(0.003)
-        .at_least(fine.report.mean.mean, 0.98);
-    page.claim("with a share of the distances of")
-        .within(0.002)
-        .at_most(fine.work, 0.10);
-    page.claim("and neighbours hardly farther than the true ones: ratio of distances")
-        .at_most(fine.ratio, 1.01);
+    page.claim("flat recall is exactly 1, in the worst query too").equals(scan.worst, 1.0);
+    page.claim("HNSW at ef 64: mean recall@10").within(0.003).at_least(fine.report.mean.mean, 0.98);
+    page.claim("with a share of the distances of").within(0.002).at_most(fine.work, 0.10);
+    page.claim("and neighbours hardly farther than the true ones: ratio of distances").at_most(fine.ratio, 1.01);
     page.claim("recall doesn't fall when ef grows")
-        .all(levels.windows(2), |w| {
-            w[1].report.mean.mean >= w[0].report.mean.mean - 0.005
-        });
+        .all(levels.windows(2), |w| w[1].report.mean.mean >= w[0].report.mean.mean - 0.005);
     page.claim("at ef 16 the worst query is a tenth or more below the mean")
         .within(0.2)
         .at_least(coarse.mean.mean - coarse.worst, 0.1);
     page.claim("of ten bootstrap intervals so many cover the recall over all ten sets of queries")
         .within(2.0)
         .at_least(covering, 8);
-    page.claim("the first one, widened, covers the second set")
-        .within(0.01)
-        .between(intervals[1].mean, intervals[0].low - half, intervals[0].high + half);
+    page.claim("the first one, widened, covers the second set").within(0.01).between(
+        intervals[1].mean,
+        intervals[0].low - half,
+        intervals[0].high + half,
+    );
     page.finish()
 }

@@ -42,10 +42,7 @@ fn main() -> anyhow::Result<()> {
     page.table("What was done to it, and what became of it", &table);
     let [noticed, mended] = bars;
     let chart = Chart::bars("Faults", "fault", "seconds", faults.map(|(name, _, _)| name));
-    page.chart(
-        "incidents.svg",
-        &chart.series("until noticed", noticed).series("until mended", mended),
-    )?;
+    page.chart("incidents.svg", &chart.series("until noticed", noticed).series("until mended", mended))?;
     let success = 1.0 - report.failed as f64 / report.requests as f64;
     page.text(format!(
         "{} requests, {} failed, {} answered by the second copy asked; writes put off {} times; {} of {} acknowledged vectors lost.",
@@ -57,12 +54,7 @@ fn main() -> anyhow::Result<()> {
     let fatal = drill(&folder, 1, &deadly, seed)?;
     let again = drill(&folder, 1, &deadly, seed)?;
 
-    let log: Vec<Insert> = (0..4_000)
-        .map(|id| Insert {
-            id,
-            vector: vec![id as f32, 1.0],
-        })
-        .collect();
+    let log: Vec<Insert> = (0..4_000).map(|id| Insert { id, vector: vec![id as f32, 1.0] }).collect();
     let plan = RegionFailover::default();
     let region = plan.run(&log, 50 * MINUTE + 37 * SECOND, &folder.join("standby.index"), seed)?;
     let mut table = Table::new(["region drill", "objective", "measured"]);
@@ -85,71 +77,36 @@ fn main() -> anyhow::Result<()> {
     ] {
         let exact = Durability::new(copies, mtbf, mttr)?.mean_hours_to_loss();
         hours.push(exact);
-        table.row([
-            copies.into(),
-            shown[0].into(),
-            shown[1].into(),
-            sci(exact, 6),
-            sci(exact / YEAR, 2),
-        ]);
+        table.row([copies.into(), shown[0].into(), shown[1].into(), sci(exact, 6), sci(exact / YEAR, 2)]);
     }
     page.table("How long data lasts (one shard, independent failures)", &table);
     let simulated = Durability::new(3, 100.0, 5.0)?.simulate(2_000, seed);
     let daily = failures_a_day(3_000.0, 4.0);
-    page.text(format!(
-        "3,000 machines that fail once in four years fail {daily:.2} times a day: recovery is routine."
-    ));
+    page.text(format!("3,000 machines that fail once in four years fail {daily:.2} times a day: recovery is routine."));
 
-    let of = |name: &str| {
-        faults
-            .iter()
-            .position(|(other, _, _)| *other == name)
-            .map(|i| &report.incidents[i])
-    };
+    let of = |name: &str| faults.iter().position(|(other, _, _)| *other == name).map(|i| &report.incidents[i]);
     let wrong = |name: &str| of(name).map_or(usize::MAX, |incident| incident.wrong);
     page.claim("every fault is noticed within its limit")
-        .all(&report.incidents, |incident| {
-            incident.detected.is_some_and(|(_, after)| after <= incident.limit)
-        });
-    page.claim("and mended")
-        .all(&report.incidents, |incident| incident.recovered.is_some());
-    page.claim("at least 99.9 % of requests succeed")
-        .at_least(success, 0.999);
-    page.claim("with two copies lost at once no acknowledged vector is lost")
-        .equals(report.lost, 0);
-    page.claim("when all three die before repair, some are")
-        .greater(fatal.lost, 0);
-    page.claim("the flipped byte is found by the checksum")
-        .equals(report.refused_files, 1);
+        .all(&report.incidents, |incident| incident.detected.is_some_and(|(_, after)| after <= incident.limit));
+    page.claim("and mended").all(&report.incidents, |incident| incident.recovered.is_some());
+    page.claim("at least 99.9 % of requests succeed").at_least(success, 0.999);
+    page.claim("with two copies lost at once no acknowledged vector is lost").equals(report.lost, 0);
+    page.claim("when all three die before repair, some are").greater(fatal.lost, 0);
+    page.claim("the flipped byte is found by the checksum").equals(report.refused_files, 1);
     page.claim("and never served").equals(wrong("flipped byte"), 0);
-    page.claim("an index with shuffled ids passes the checksum and answers wrongly")
-        .greater(wrong("shuffled ids"), 0);
-    page.claim("until the recall canary finds it").equals(
-        of("shuffled ids")
-            .and_then(|incident| incident.detected)
-            .map(|(by, _)| by),
-        Some("recall canary"),
-    );
-    page.claim("rolled back, both have the hash of a healthy copy")
-        .equals(report.rollbacks, (2, 2));
-    page.claim("fifteen deadly queries reach no third process")
-        .equals(report.refused_input, 15);
-    page.claim("at the end all copies of every shard are equal")
-        .equals(report.equal, true);
-    page.claim("the region is back within 15 minutes")
-        .at_most(seconds(region.recovered) / 60.0, 15);
+    page.claim("an index with shuffled ids passes the checksum and answers wrongly").greater(wrong("shuffled ids"), 0);
+    page.claim("until the recall canary finds it")
+        .equals(of("shuffled ids").and_then(|incident| incident.detected).map(|(by, _)| by), Some("recall canary"));
+    page.claim("rolled back, both have the hash of a healthy copy").equals(report.rollbacks, (2, 2));
+    page.claim("fifteen deadly queries reach no third process").equals(report.refused_input, 15);
+    page.claim("at the end all copies of every shard are equal").equals(report.equal, true);
+    page.claim("the region is back within 15 minutes").at_most(seconds(region.recovered) / 60.0, 15);
     page.claim("it lost writes").greater(region.lost, 0);
-    page.claim("none older than 5 minutes")
-        .at_most(seconds(region.oldest_lost) / 60.0, 5);
-    page.claim("three copies at 100 h and 5 h last 15,850 h")
-        .close(hours[0], 15_850, 1e-6);
-    page.claim("simulated 2,000 times, the same within 8 %")
-        .close(simulated / hours[0], 1, 0.08);
-    page.claim("at 4 years and half an hour 5.736576e13 h")
-        .close(hours[2] / 5.736_576e13, 1, 1e-6);
-    page.claim("3,000 machines fail 2.054795 times a day")
-        .close(daily, 2.054_795, 5e-7);
-    page.claim("the same seed gives the same drill")
-        .equals(fatal == again, true);
+    page.claim("none older than 5 minutes").at_most(seconds(region.oldest_lost) / 60.0, 5);
+    page.claim("three copies at 100 h and 5 h last 15,850 h").close(hours[0], 15_850, 1e-6);
+    page.claim("simulated 2,000 times, the same within 8 %").close(simulated / hours[0], 1, 0.08);
+    page.claim("at 4 years and half an hour 5.736576e13 h").close(hours[2] / 5.736_576e13, 1, 1e-6);
+    page.claim("3,000 machines fail 2.054795 times a day").close(daily, 2.054_795, 5e-7);
+    page.claim("the same seed gives the same drill").equals(fatal == again, true);
     page.finish()
 }

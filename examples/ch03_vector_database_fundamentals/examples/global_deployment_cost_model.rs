@@ -19,14 +19,7 @@ fn main() -> anyhow::Result<()> {
     let strategies = [
         ("full copies", Strategy::FullReplication),
         ("home regions", Strategy::RegionalSharding),
-        (
-            "tiered, as listed",
-            Strategy::Tiered {
-                hot,
-                warm,
-                warm_regions,
-            },
-        ),
+        ("tiered, as listed", Strategy::Tiered { hot, warm, warm_regions }),
         ("edge, 100 x 1%", Strategy::Edge { pops, cached }),
     ];
     let mut table = Table::new(["strategy", "copies", "as listed", "GiB", "GB", "a million"]);
@@ -43,10 +36,7 @@ fn main() -> anyhow::Result<()> {
         ]);
         listed.push(cost);
     }
-    page.table(
-        "Dollars a month, and for a million queries, of 256 trillion vectors",
-        &table,
-    );
+    page.table("Dollars a month, and for a million queries, of 256 trillion vectors", &table);
     page.text(
         "As listed, a TiB is billed as 1,000 GB, 9% too little. The book writes 512 PB where a copy has 786, and its 200 machines a \
          region would hold 1.28 trillion vectors each.",
@@ -120,35 +110,22 @@ fn main() -> anyhow::Result<()> {
         ("of storage alone", 1.0 - tiered.storage / full.storage, 0.72, 1e-9),
         ("of it with two warm regions", saved_with(2)?, 0.66, 1e-9),
         ("of it with three", saved_with(3)?, 0.60, 1e-9),
-        (
-            "share of hot hits is the Zipf sum",
-            traffic[2].2,
-            zipf.share_of_top(ITEMS / 10),
-            0.02,
-        ),
+        ("share of hot hits is the Zipf sum", traffic[2].2, zipf.share_of_top(ITEMS / 10), 0.02),
         ("top 1% of a million items, exponent 0.8", edge_share(0.8)?, 0.362, 5e-4),
         ("exponent 1", edge_share(1.0)?, 0.680, 5e-4),
         ("exponent 1.2", edge_share(1.2)?, 0.910, 5e-4),
     ] {
         page.claim(sentence).close(value, expected, tolerance);
     }
-    page.claim("full replication has the lowest p99")
-        .all(&traffic[1..], |t| t.0 > traffic[0].0);
-    page.claim("and the highest cost")
-        .all(&listed[1..], |cost| cost.total() < full.total());
-    page.claim("regional sharding has the lowest cost")
-        .all(&listed, |cost| cost.total() >= listed[1].total());
+    page.claim("full replication has the lowest p99").all(&traffic[1..], |t| t.0 > traffic[0].0);
+    page.claim("and the highest cost").all(&listed[1..], |cost| cost.total() < full.total());
+    page.claim("regional sharding has the lowest cost").all(&listed, |cost| cost.total() >= listed[1].total());
     page.claim("and the highest p99").all(&traffic, |t| t.0 <= traffic[1].0);
-    page.claim("but not for users at home")
-        .close(traffic[1].1, traffic[0].1, 1e-9);
-    page.claim("the tier has learned by week 6")
-        .greater(weeks[5].hits, 0.65);
-    page.claim("and loses most hits when taste changes")
-        .within(0.02)
-        .less(weeks[6].hits, 0.2);
+    page.claim("but not for users at home").close(traffic[1].1, traffic[0].1, 1e-9);
+    page.claim("the tier has learned by week 6").greater(weeks[5].hits, 0.65);
+    page.claim("and loses most hits when taste changes").within(0.02).less(weeks[6].hits, 0.2);
     page.claim("it learns again").greater(weeks[11].hits, 0.65);
-    page.claim("no item stays hot that nobody wanted for 30 days")
-        .all(&weeks, |week| week.stale == 0);
+    page.claim("no item stays hot that nobody wanted for 30 days").all(&weeks, |week| week.stale == 0);
     page.claim("no EU vector is outside the EU").equals(drill.astray, 0);
     page.claim("20 of 20 illegal writes and copies are refused and recorded")
         .equals((drill.refused, drill.recorded), (20, 20));
@@ -161,10 +138,6 @@ fn main() -> anyhow::Result<()> {
 /// Storage that tiers save when warm vectors are in so many regions.
 fn saved_with(warm_regions: u32) -> anyhow::Result<f64> {
     let (hot, warm) = (0.1, 0.3);
-    let tiers = Strategy::Tiered {
-        hot,
-        warm,
-        warm_regions,
-    };
+    let tiers = Strategy::Tiered { hot, warm, warm_regions };
     Ok(1.0 - tiers.copies()? / Strategy::FullReplication.copies()?)
 }

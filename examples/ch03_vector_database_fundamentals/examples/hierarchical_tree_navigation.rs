@@ -20,12 +20,7 @@ fn main() -> anyhow::Result<()> {
     let ids: Vec<u64> = (0..n as u64).collect();
 
     // The arithmetic of a descent through 256 trillion vectors.
-    let mut table = Table::new([
-        "children at each level",
-        "vectors",
-        "comparisons",
-        "vectors a comparison",
-    ]);
+    let mut table = Table::new(["children at each level", "vectors", "comparisons", "vectors a comparison"]);
     let listed = tree_cost(&[1_000; 5]);
     let whole = 256e12;
     let exact = tree_cost(&[1_000, 1_000, 1_000, 1_000, 256]);
@@ -41,20 +36,11 @@ fn main() -> anyhow::Result<()> {
         num(exact.comparisons, 0),
         sci(exact.speed_up, 4),
     ]);
-    page.table(
-        "One greedy descent by arithmetic: nothing is said about what it finds",
-        &table,
-    );
+    page.table("One greedy descent by arithmetic: nothing is said about what it finds", &table);
 
     // The same walk on vectors, where it can be asked what it finds.
-    let config = TreeConfig {
-        branching: BRANCHING,
-        seed,
-        ..TreeConfig::default()
-    };
-    let mut tree = page.timed("train the tree", || {
-        KMeansTree::train(&vectors, Metric::SquaredL2, config)
-    })?;
+    let config = TreeConfig { branching: BRANCHING, seed, ..TreeConfig::default() };
+    let mut tree = page.timed("train the tree", || KMeansTree::train(&vectors, Metric::SquaredL2, config))?;
     tree.add(&ids, &vectors)?;
     let mut flat = FlatIndex::new(32, Metric::SquaredL2)?;
     flat.add(&ids, &vectors)?;
@@ -69,11 +55,8 @@ fn main() -> anyhow::Result<()> {
         tree.build_evaluations() as f64 / n as f64,
     ));
 
-    let firsts = |hits: &[Vec<Hit>]| {
-        hits.iter()
-            .map(|h| h.iter().take(1).copied().collect())
-            .collect::<Vec<Vec<Hit>>>()
-    };
+    let firsts =
+        |hits: &[Vec<Hit>]| hits.iter().map(|h| h.iter().take(1).copied().collect()).collect::<Vec<Vec<Hit>>>();
     let nearest = firsts(&truth);
     let mut table = Table::new(["beam", "recall@1", "recall@10", "comparisons a query", "of a scan"]);
     let mut curve = Vec::new();
@@ -106,10 +89,7 @@ fn main() -> anyhow::Result<()> {
     }
     page.table("What the walk finds", &table);
 
-    let graph = HnswConfig {
-        ef_construction: 100,
-        ..HnswConfig::default()
-    };
+    let graph = HnswConfig { ef_construction: 100, ..HnswConfig::default() };
     let mut hnsw = Hnsw::new(32, Metric::SquaredL2, graph)?;
     page.timed("build HNSW", || hnsw.add(&ids, &vectors))?;
     let mut reference = Vec::new();
@@ -123,10 +103,7 @@ fn main() -> anyhow::Result<()> {
         reference.push((compared as f64 / queries.rows() as f64, recall(&found, &truth)));
     }
     let chart = Chart::lines("What a comparison buys", "comparisons a query", "recall@10")
-        .series(
-            "tree, beam 1 to 27",
-            curve.iter().map(|&(_, _, at_10, compared)| (compared, at_10)),
-        )
+        .series("tree, beam 1 to 27", curve.iter().map(|&(_, _, at_10, compared)| (compared, at_10)))
         .series("HNSW, ef 10 to 160", reference)
         .series("flat", [(n as f64, 1.0)])
         .log_x();
@@ -142,22 +119,16 @@ fn main() -> anyhow::Result<()> {
         .equals((exact.comparisons, exact.vectors), (4_256.0, 256e12));
     page.claim("a greedy walk never compares more than two levels and the fullest leaf")
         .at_most(most_of_one, 2 * BRANCHING + leaves.iter().max().unwrap_or(&0));
-    page.claim("and finds the nearest vector in fewer than 55 of 100 queries, more than 25")
-        .within(0.03)
-        .between(beam(1).1, 0.25, 0.55);
-    page.claim("a beam of 8 brings recall@10 to at least 0.70")
-        .within(0.02)
-        .at_least(beam(8).2, 0.70);
-    page.claim("a beam of 27 to at least 0.95")
-        .within(0.02)
-        .at_least(beam(BRANCHING).2, 0.95);
+    page.claim("and finds the nearest vector in fewer than 55 of 100 queries, more than 25").within(0.03).between(
+        beam(1).1,
+        0.25,
+        0.55,
+    );
+    page.claim("a beam of 8 brings recall@10 to at least 0.70").within(0.02).at_least(beam(8).2, 0.70);
+    page.claim("a beam of 27 to at least 0.95").within(0.02).at_least(beam(BRANCHING).2, 0.95);
     page.claim("recall and comparisons both rise with the beam")
-        .all(curve.windows(2), |pair| {
-            pair[1].1 >= pair[0].1 && pair[1].2 > pair[0].2 && pair[1].3 > pair[0].3
-        });
-    page.claim("a beam over all leaves is the flat index to the bit")
-        .equals(everything == truth, true);
-    page.claim("each vector is in exactly one leaf")
-        .equals(leaves.iter().sum::<usize>(), n);
+        .all(curve.windows(2), |pair| pair[1].1 >= pair[0].1 && pair[1].2 > pair[0].2 && pair[1].3 > pair[0].3);
+    page.claim("a beam over all leaves is the flat index to the bit").equals(everything == truth, true);
+    page.claim("each vector is in exactly one leaf").equals(leaves.iter().sum::<usize>(), n);
     page.finish()
 }

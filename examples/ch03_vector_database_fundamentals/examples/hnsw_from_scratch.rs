@@ -21,18 +21,12 @@ fn main() -> anyhow::Result<()> {
 
     // The grid: how many links, how wide a beam.
     let mut table = Table::new(["data", "m", "ef", "recall@10", "FAISS", "distances", "link bytes"]);
-    let mut chart = Chart::lines(
-        "Recall bought with distances (clusters)",
-        "distances a search",
-        "recall@10",
-    );
+    let mut chart = Chart::lines("Recall bought with distances (clusters)", "distances a search", "recall@10");
     let (mut gaps, mut built, mut at_50, mut at_100) = (Vec::new(), Vec::new(), 0.0, 0.0);
     for (data, m, faiss) in FAISS_HNSW {
         let world = usize::from(data == "manifold");
         let (base, queries) = &worlds[world];
-        let index = page.timed(format!("build {data}, m {m}"), || {
-            build_hnsw(base, m, Selection::Heuristic, seed)
-        })?;
+        let index = page.timed(format!("build {data}, m {m}"), || build_hnsw(base, m, Selection::Heuristic, seed))?;
         let link_bytes = index.bytes().links as f64 / n as f64;
         let mut curve = Vec::new();
         for (ef, faiss) in EFS.into_iter().zip(faiss) {
@@ -114,40 +108,26 @@ fn main() -> anyhow::Result<()> {
     let one = build_hnsw(&base.select(&[0]), 16, Selection::Heuristic, seed)?;
     let none = Hnsw::new(DIM, Metric::SquaredL2, HnswConfig::default())?;
 
-    page.claim("recall@10 on clusters at m 16, ef 50")
-        .within(0.004)
-        .at_least(at_50, 0.97);
-    page.claim("every point of the grid is within 0.03 of FAISS")
-        .all(&gaps, |gap| *gap <= 0.03);
-    page.claim("distances a search on clusters at m 16, ef 100")
-        .within(10.0)
-        .at_most(at_100, 1_000);
-    page.claim("the share of nodes above the bottom level is 1/m, within four standard errors")
-        .close(risen, 1.0 / 16.0, 4.0 * (15.0 / 256.0 / n as f64).sqrt());
-    page.claim("no node has more than 2 m links at the bottom, or m above")
-        .all(&levels, |l| l.max_degree <= l.room);
-    page.claim("share of the nodes that links lead to from the entry")
-        .at_least(reached, 0.999);
-    page.claim("links to the nearest alone lose recall at ef 50")
-        .within(0.02)
-        .less(by_selection[0], by_selection[1]);
-    page.claim("with ef = n the answer is the exact one")
-        .equals(wide == exact(&small, queries)?, true);
+    page.claim("recall@10 on clusters at m 16, ef 50").within(0.004).at_least(at_50, 0.97);
+    page.claim("every point of the grid is within 0.03 of FAISS").all(&gaps, |gap| *gap <= 0.03);
+    page.claim("distances a search on clusters at m 16, ef 100").within(10.0).at_most(at_100, 1_000);
+    page.claim("the share of nodes above the bottom level is 1/m, within four standard errors").close(
+        risen,
+        1.0 / 16.0,
+        4.0 * (15.0 / 256.0 / n as f64).sqrt(),
+    );
+    page.claim("no node has more than 2 m links at the bottom, or m above").all(&levels, |l| l.max_degree <= l.room);
+    page.claim("share of the nodes that links lead to from the entry").at_least(reached, 0.999);
+    page.claim("links to the nearest alone lose recall at ef 50").within(0.02).less(by_selection[0], by_selection[1]);
+    page.claim("with ef = n the answer is the exact one").equals(wide == exact(&small, queries)?, true);
     page.claim("same seed, same graph").equals(same, true);
-    page.claim("deleted ids are never returned")
-        .all(after.iter().flatten(), |hit| hit.id % 3 != 0);
-    page.claim("saved and loaded, the answers are identical")
-        .equals(reloaded == after, true);
+    page.claim("deleted ids are never returned").all(after.iter().flatten(), |hit| hit.id % 3 != 0);
+    page.claim("saved and loaded, the answers are identical").equals(reloaded == after, true);
     let counts = [&none, &one].map(|graph| graph.search(queries.row(0), K).map_or(99, |hits| hits.len()));
-    page.claim("hits of an empty graph and of one vector, k 10")
-        .equals(counts, [0, 1]);
-    page.claim("levels of 100 billion vectors at m 48")
-        .close(levels_1e11, 6.542_785, 1e-6);
-    page.claim("comparisons as listed, m a whole level")
-        .equals(48 * levels_1e11 as u64, 288);
-    page.claim("bytes as listed, 1.5 m links of 8")
-        .equals(48 * 8 * 3 / 2, 576);
-    page.claim("true bytes, 2 m + m / (m - 1) links of 4")
-        .close(hnsw_link_bytes(48, 4)?, 388.085_106, 1e-6);
+    page.claim("hits of an empty graph and of one vector, k 10").equals(counts, [0, 1]);
+    page.claim("levels of 100 billion vectors at m 48").close(levels_1e11, 6.542_785, 1e-6);
+    page.claim("comparisons as listed, m a whole level").equals(48 * levels_1e11 as u64, 288);
+    page.claim("bytes as listed, 1.5 m links of 8").equals(48 * 8 * 3 / 2, 576);
+    page.claim("true bytes, 2 m + m / (m - 1) links of 4").close(hnsw_link_bytes(48, 4)?, 388.085_106, 1e-6);
     page.finish()
 }

@@ -22,10 +22,7 @@ fn main() -> anyhow::Result<()> {
     let n = page.size(10_000, 200_000);
     let (vectors, queries) = (manifold(seed, n, 32, 8, 0.02), manifold_queries(seed, 200, 32, 8, 0.02));
     let ids: Vec<u64> = (0..n as u64).collect();
-    let config = HnswConfig {
-        ef_construction: 100,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { ef_construction: 100, ..HnswConfig::default() };
     let mut index = Hnsw::new(32, Metric::SquaredL2, config)?;
     let mut exact = FlatIndex::new(32, Metric::SquaredL2)?;
     index.add(&ids, &vectors)?;
@@ -33,20 +30,10 @@ fn main() -> anyhow::Result<()> {
 
     page.section("A billion vectors of 768 values, m = 48");
     let plain = GraphMemory::default();
-    let slim = GraphMemory {
-        id_bytes: 4,
-        link_saving: 0.3,
-        vectors_in_ram: false,
-        ..plain
-    };
+    let slim = GraphMemory { id_bytes: 4, link_saving: 0.3, vectors_in_ram: false, ..plain };
     let gib = [CountedLinks::M, CountedLinks::All].map(|counted| Ok([plain.gib(counted)?, slim.gib(counted)?]));
     let gib = gib.into_iter().collect::<anyhow::Result<Vec<[f64; 2]>>>()?;
-    let mut table = Table::new([
-        "GiB of memory",
-        "all of it",
-        "32-bit links, 30 % saved, vectors on disk",
-        "saving",
-    ]);
+    let mut table = Table::new(["GiB of memory", "all of it", "32-bit links, 30 % saved, vectors on disk", "saving"]);
     for (counted, [all, less]) in ["m links a node", "2 m at the bottom, m above"].into_iter().zip(&gib) {
         table.row([counted.into(), num(*all, 6), num(*less, 6), pct(1.0 - less / all, 2)]);
     }
@@ -54,11 +41,7 @@ fn main() -> anyhow::Result<()> {
 
     page.section(format!("{n} vectors of 32 values, m = {}", config.m));
     let bytes = index.bytes();
-    let lists = |level: usize| {
-        (0..n as u32)
-            .filter_map(|node| index.links_of(node, level))
-            .collect::<Vec<_>>()
-    };
+    let lists = |level: usize| (0..n as u32).filter_map(|node| index.links_of(node, level)).collect::<Vec<_>>();
     let mut table = Table::new(["what", "bytes", "a vector"]);
     let (bottom, above) = (lists(0), (1..index.levels()).flat_map(lists).collect::<Vec<_>>());
     let [raw, raw_above] = [&bottom, &above].map(|lists| 4 * lists.iter().map(|list| list.len()).sum::<usize>());
@@ -109,13 +92,7 @@ fn main() -> anyhow::Result<()> {
         for ((name, _), steps) in WAYS.iter().zip(&runs) {
             let step = steps[at];
             let (recall, distances) = (num(step.recall, 3).within(0.01), num(step.distances, 0).within(20.0));
-            table.row([
-                pct(step.deleted, 0),
-                (*name).into(),
-                recall,
-                distances,
-                step.bytes.into(),
-            ]);
+            table.row([pct(step.deleted, 0), (*name).into(), recall, distances, step.bytes.into()]);
         }
     }
     page.table("A beam of 100, against brute force among what is left", &table);
@@ -134,31 +111,16 @@ fn main() -> anyhow::Result<()> {
 
     let listed = [3_218.650_818, 125.169_754, 3_583.887_790, 253.002_694];
     page.claim("GiB in memory by both counts, as listed")
-        .all(gib.iter().flatten().zip(listed), |(got, listed)| {
-            (got - listed).abs() < 1e-6
-        });
-    page.claim("the saving that the book lists")
-        .close(1.0 - gib[0][1] / gib[0][0], 0.961_111_11, 1e-8);
+        .all(gib.iter().flatten().zip(listed), |(got, listed)| (got - listed).abs() < 1e-6);
+    page.claim("the saving that the book lists").close(1.0 - gib[0][1] / gib[0][0], 0.961_111_11, 1e-8);
     page.claim("compressed links decode exactly").equals(decoded, true);
-    page.claim("and save at least a tenth")
-        .within(0.01)
-        .at_least(saving, 0.1);
-    page.claim("a search on the mapped file gives the hits of the one in memory")
-        .equals(same, true);
-    page.claim("every query passes the upper levels")
-        .equals(through_upper, queries.rows());
-    page.claim("recall with 40 % marked")
-        .within(0.01)
-        .at_least(runs[0][4].recall, 0.90);
-    page.claim("recall with 40 % repaired")
-        .within(0.01)
-        .at_least(runs[1][4].recall, 0.95);
-    page.claim("recall with 40 % gone and rebuilt")
-        .within(0.01)
-        .at_least(runs[2][4].recall, 0.95);
-    page.claim("nothing deleted is returned")
-        .all(runs.iter().flatten(), |step| step.ghosts == 0);
-    page.claim("a graph built anew is smaller")
-        .less(runs[2][4].bytes, runs[0][4].bytes);
+    page.claim("and save at least a tenth").within(0.01).at_least(saving, 0.1);
+    page.claim("a search on the mapped file gives the hits of the one in memory").equals(same, true);
+    page.claim("every query passes the upper levels").equals(through_upper, queries.rows());
+    page.claim("recall with 40 % marked").within(0.01).at_least(runs[0][4].recall, 0.90);
+    page.claim("recall with 40 % repaired").within(0.01).at_least(runs[1][4].recall, 0.95);
+    page.claim("recall with 40 % gone and rebuilt").within(0.01).at_least(runs[2][4].recall, 0.95);
+    page.claim("nothing deleted is returned").all(runs.iter().flatten(), |step| step.ghosts == 0);
+    page.claim("a graph built anew is smaller").less(runs[2][4].bytes, runs[0][4].bytes);
     page.finish()
 }

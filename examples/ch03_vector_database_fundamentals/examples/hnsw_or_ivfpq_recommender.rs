@@ -41,11 +41,7 @@ fn main() -> anyhow::Result<()> {
         let (here, because) = match recommend(need, &profiles)? {
             Ok(choice) => (choice.kind.name(), choice.params.to_owned()),
             Err(not) => {
-                let respects = if not.shortfalls.len() == 1 {
-                    "one respect"
-                } else {
-                    "more"
-                };
+                let respects = if not.shortfalls.len() == 1 { "one respect" } else { "more" };
                 let machines = not.machines_needed.map(|n| format!(", {n} times the memory would do"));
                 let nearest = not.nearest.name();
                 let because = format!("{nearest} falls short in {respects}{}", machines.unwrap_or_default());
@@ -55,10 +51,7 @@ fn main() -> anyhow::Result<()> {
         let book = book.map_or("no rule applies", IndexKind::name);
         table.row([(*name).into(), book.into(), here.into(), because.into()]);
     }
-    page.table(
-        "Twelve requirements (100 billion vectors, recall 0.95 in 80 ms but for what is said)",
-        &table,
-    );
+    page.table("Twelve requirements (100 billion vectors, recall 0.95 in 80 ms but for what is said)", &table);
     page.text(format!(
         "By the profiles, {broken} of the listed answers miss the requirement that they answer. For the first one:"
     ));
@@ -85,30 +78,20 @@ fn main() -> anyhow::Result<()> {
         ("GiB of 100 billion vectors", raw, 286_102.295),
         ("HNSW, as listed", LISTED_HNSW * raw, 486_373.901),
         ("IVF-PQ, as listed", LISTED_IVFPQ * raw, 8_583.069),
-        (
-            "below which the listed ladder takes IVF-PQ",
-            0.3 * LISTED_HNSW * raw,
-            145_912.170,
-        ),
+        ("below which the listed ladder takes IVF-PQ", 0.3 * LISTED_HNSW * raw, 145_912.170),
     ] {
         page.claim(sentence).close(value, expected, 1e-3);
     }
-    page.claim("the listed answer to its own example")
-        .equals(as_listed(&LISTED)?, Some(IndexKind::IvfPq));
-    page.claim("which was measured to miss its recall")
-        .less(ivfpq.profile.recall_max, LISTED.recall);
+    page.claim("the listed answer to its own example").equals(as_listed(&LISTED)?, Some(IndexKind::IvfPq));
+    page.claim("which was measured to miss its recall").less(ivfpq.profile.recall_max, LISTED.recall);
     page.claim("the answer here").equals(ours, Some(IndexKind::IvfPqRerank));
     page.claim("no choice for 10,000 requirements breaks one")
         .all(&outcomes, |outcome| outcome.is_none_or(|(kept, _)| kept));
     page.claim("more memory never takes a choice away")
         .all(&outcomes, |outcome| outcome.is_none_or(|(_, still)| still));
     let met = outcomes.iter().flatten().count() as f64 / outcomes.len() as f64;
-    page.claim("about half of them can be met")
-        .within(0.01)
-        .between(met, 0.4, 0.6);
-    page.claim("HNSW finds more than IVF-PQ")
-        .greater(hnsw.profile.recall_max, ivfpq.profile.recall_max);
-    page.claim("IVF-PQ takes less than a tenth of HNSW's bytes")
-        .less(ivfpq.bytes / hnsw.bytes, 0.10);
+    page.claim("about half of them can be met").within(0.01).between(met, 0.4, 0.6);
+    page.claim("HNSW finds more than IVF-PQ").greater(hnsw.profile.recall_max, ivfpq.profile.recall_max);
+    page.claim("IVF-PQ takes less than a tenth of HNSW's bytes").less(ivfpq.bytes / hnsw.bytes, 0.10);
     page.finish()
 }

@@ -13,22 +13,12 @@ fn main() -> anyhow::Result<()> {
     let n = page.size(20_000, 200_000);
     let (vectors, queries) = (manifold(seed, n, 32, 8, 0.02), manifold_queries(seed, 200, 32, 8, 0.02));
     let entries = shootout(&vectors, &queries, seed, false)?;
-    show(
-        &mut page,
-        &format!("{n} points of a sheet of 8 dimensions in 32"),
-        "manifold.svg",
-        &entries,
-    )?;
+    show(&mut page, &format!("{n} points of a sheet of 8 dimensions in 32"), "manifold.svg", &entries)?;
 
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     let (glosses, asked) = gloss_vectors(encoder.as_ref(), page.size(10_000, 100_000), 200, seed)?;
     let on_glosses = shootout(&glosses, &asked, seed, true)?;
-    show(
-        &mut page,
-        &format!("{} glosses of WordNet", glosses.rows()),
-        "glosses.svg",
-        &on_glosses,
-    )?;
+    show(&mut page, &format!("{} glosses of WordNet", glosses.rows()), "glosses.svg", &on_glosses)?;
 
     // How the work grows with the collection: the exponent of a power law through three sizes.
     let mut table = Table::new(["family", "n / 8", "n / 4", "n / 2", "exponent"]);
@@ -50,80 +40,46 @@ fn main() -> anyhow::Result<()> {
     }
     page.table("Evaluations a query by size", &table);
 
-    let at = |setting: &str| {
-        entries
-            .iter()
-            .find(|e| e.setting == setting)
-            .map_or(f64::NAN, |e| e.recall)
-    };
+    let at = |setting: &str| entries.iter().find(|e| e.setting == setting).map_or(f64::NAN, |e| e.recall);
     page.claim("flat finds everything").equals(at("all"), 1.0);
     for (nprobe, expected) in [(1, 0.433), (4, 0.805), (8, 0.937), (16, 0.996)] {
-        page.claim(format!("IVF with {nprobe} of 128 lists finds what FAISS finds"))
-            .within(0.02)
-            .close(at(&format!("nprobe {nprobe}")), expected, 0.06);
+        page.claim(format!("IVF with {nprobe} of 128 lists finds what FAISS finds")).within(0.02).close(
+            at(&format!("nprobe {nprobe}")),
+            expected,
+            0.06,
+        );
     }
     page.claim("all 128 lists are exact").equals(at("nprobe 128"), 1.0);
-    page.claim("HNSW at ef 64 finds at least 98 %")
-        .within(0.005)
-        .at_least(at("ef 64"), 0.98);
-    page.claim("8 hash tables of 8 bits find at least 85 %")
-        .within(0.02)
-        .at_least(at("8 tables x 8 bits"), 0.85);
-    page.claim("16 of 12 bits as well")
-        .within(0.02)
-        .at_least(at("16 tables x 12 bits"), 0.85);
-    page.claim("and scan less than half as much").within(0.05).at_most(
-        evaluations(&entries, "16 tables x 12 bits") / evaluations(&entries, "8 tables x 8 bits"),
-        0.5,
-    );
+    page.claim("HNSW at ef 64 finds at least 98 %").within(0.005).at_least(at("ef 64"), 0.98);
+    page.claim("8 hash tables of 8 bits find at least 85 %").within(0.02).at_least(at("8 tables x 8 bits"), 0.85);
+    page.claim("16 of 12 bits as well").within(0.02).at_least(at("16 tables x 12 bits"), 0.85);
+    page.claim("and scan less than half as much")
+        .within(0.05)
+        .at_most(evaluations(&entries, "16 tables x 12 bits") / evaluations(&entries, "8 tables x 8 bits"), 0.5);
     page.claim("more tables never lower recall").all(
-        [
-            ("8 tables x 8 bits", "16 tables x 8 bits"),
-            ("16 tables x 12 bits", "32 tables x 12 bits"),
-        ],
+        [("8 tables x 8 bits", "16 tables x 8 bits"), ("16 tables x 12 bits", "32 tables x 12 bits")],
         |(few, many)| at(many) >= at(few),
     );
-    page.claim("PQ of 8 parts finds 70.8 %")
-        .within(0.02)
-        .close(at("m 8"), 0.708, 0.05);
-    page.claim("PQ of 16 parts 90.5 %")
-        .within(0.02)
-        .close(at("m 16"), 0.905, 0.05);
+    page.claim("PQ of 8 parts finds 70.8 %").within(0.02).close(at("m 8"), 0.708, 0.05);
+    page.claim("PQ of 16 parts 90.5 %").within(0.02).close(at("m 16"), 0.905, 0.05);
     let bytes = |setting: &str| entries.iter().find(|e| e.setting == setting).map_or(0, |e| e.bytes);
     page.claim("PQ takes m n bytes and its codebooks, flat 4 d n")
         .equals((bytes("m 8"), bytes("all")), (8 * n + 256 * 32 * 4, 4 * 32 * n));
     let good = entries.iter().filter(|e| e.recall >= 0.95);
-    let least = good
-        .min_by(|a, b| a.evaluations.total_cmp(&b.evaluations))
-        .map_or("none", |e| e.family);
-    page.claim("of all that find 95 %, HNSW evaluates least")
-        .equals(least, "HNSW");
+    let least = good.min_by(|a, b| a.evaluations.total_cmp(&b.evaluations)).map_or("none", |e| e.family);
+    page.claim("of all that find 95 %, HNSW evaluates least").equals(least, "HNSW");
     page.claim("a flat scan grows with n").close(exponents[0].1, 1.0, 1e-9);
-    page.claim("HNSW far slower than n")
-        .within(0.05)
-        .at_most(exponents[2].1, 0.35);
+    page.claim("HNSW far slower than n").within(0.05).at_most(exponents[2].1, 0.35);
     page.finish()
 }
 
 fn evaluations(entries: &[Entry], setting: &str) -> f64 {
-    entries
-        .iter()
-        .find(|e| e.setting == setting)
-        .map_or(f64::NAN, |e| e.evaluations)
+    entries.iter().find(|e| e.setting == setting).map_or(f64::NAN, |e| e.evaluations)
 }
 
 /// A table and a chart of recall against evaluations.
 fn show(page: &mut Listing, title: &str, file: &str, entries: &[Entry]) -> anyhow::Result<()> {
-    let mut table = Table::new([
-        "family",
-        "setting",
-        "build",
-        "MB",
-        "evaluations",
-        "recall@10",
-        "p50",
-        "p99",
-    ]);
+    let mut table = Table::new(["family", "setting", "build", "MB", "evaluations", "recall@10", "p50", "p99"]);
     for e in entries {
         let quantile = |q: usize| duration(e.times[(e.times.len() * q).div_ceil(100) - 1]);
         table.row([
@@ -140,10 +96,7 @@ fn show(page: &mut Listing, title: &str, file: &str, entries: &[Entry]) -> anyho
     page.table(title, &table);
     let mut chart = Chart::lines(format!("Recall and work, {title}"), "evaluations a query", "recall@10").log_x();
     for family in ["flat", "IVF", "HNSW", "LSH", "PQ"] {
-        let points = entries
-            .iter()
-            .filter(|e| e.family == family)
-            .map(|e| (e.evaluations, e.recall));
+        let points = entries.iter().filter(|e| e.family == family).map(|e| (e.evaluations, e.recall));
         chart = chart.series(family, points.collect::<Vec<_>>());
     }
     page.chart(file, &chart)?;

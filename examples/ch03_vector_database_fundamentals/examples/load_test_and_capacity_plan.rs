@@ -52,10 +52,7 @@ fn main() -> anyhow::Result<()> {
     let mut omission = Vec::new();
     for (name, outcomes) in [("open loop", &open), ("closed loop", &closed)] {
         let delayed = outcomes.iter().filter(|o| o.latency() > Some(500)).count();
-        let (n, ms) = (
-            outcomes.len(),
-            LoadSummary::of(outcomes)?.latency.context("no answers")?,
-        );
+        let (n, ms) = (outcomes.len(), LoadSummary::of(outcomes)?.latency.context("no answers")?);
         let quantiles = [ms.p50, ms.p90, ms.p99, ms.max];
         let row = [name.into(), n.into(), delayed.into()];
         table.row(row.into_iter().chain(quantiles.map(|ms| num(ms, 1))));
@@ -77,23 +74,14 @@ fn main() -> anyhow::Result<()> {
 
     let mut table = Table::new(["load", "offered", "shed", "p50 ms", "p99 ms", "held", "workers"]);
     let shapes = Scenario::ALL.map(|scenario| (scenario, scenario.name(), load::bounded()));
-    let others = [
-        ("spike, unbounded queue", load::unbounded()),
-        ("spike, autoscaled", load::autoscaled()),
-    ];
+    let others = [("spike, unbounded queue", load::unbounded()), ("spike, autoscaled", load::autoscaled())];
     let others = others.map(|(name, service)| (Scenario::Spike, name, service));
     let mut runs = Vec::new();
     for (scenario, name, service) in shapes.into_iter().chain(others) {
         let run = load::run(scenario, service, seed)?;
         let sum = run.summary()?;
         let ms = sum.latency.context("no answers")?;
-        let row = [
-            name.into(),
-            sum.offered.into(),
-            sum.shed.into(),
-            num(ms.p50, 1),
-            num(ms.p99, 1),
-        ];
+        let row = [name.into(), sum.offered.into(), sum.shed.into(), num(ms.p50, 1), num(ms.p99, 1)];
         let most = [run.most_in_system(), run.most_workers()].map(Into::into);
         table.row(row.into_iter().chain(most));
         runs.push((run, sum, ms.p99));
@@ -121,45 +109,33 @@ fn main() -> anyhow::Result<()> {
     ));
 
     let of = |get: fn(&CapacityYear) -> u64| plan.iter().map(get).collect::<Vec<_>>();
-    page.claim("replicas by year")
-        .equals(of(|y| y.replicas), [20, 30, 46, 68]);
+    page.claim("replicas by year").equals(of(|y| y.replicas), [20, 30, 46, 68]);
     page.claim("added a year").equals(of(|y| y.added), [0, 10, 16, 22]);
-    page.claim("added since today")
-        .equals(of(|y| y.added_since_today), [0, 10, 26, 48]);
+    page.claim("added since today").equals(of(|y| y.added_since_today), [0, 10, 26, 48]);
     let qps: Vec<f64> = plan.iter().map(|y| y.qps).collect();
-    page.claim("queries a second")
-        .equals(qps, [1e5, 1.5e5, 2.25e5, 3.375e5]);
+    page.claim("queries a second").equals(qps, [1e5, 1.5e5, 2.25e5, 3.375e5]);
     page.claim("M/M/1: mean, ms").close(models[1], 5.0, 1e-9);
     page.claim("M/M/1: p99, ms").close(models[2], 23.025_851, 1e-6);
     page.claim("M/M/4: P(wait)").close(models[3], 0.596_432, 1e-6);
     page.claim("M/M/4: mean, ms").close(models[4], 1.745_541, 1e-6);
-    page.claim("simulations are within 5%")
-        .all(gaps, |gap| gap.abs() <= 0.05);
+    page.claim("simulations are within 5%").all(gaps, |gap| gap.abs() <= 0.05);
     let expected = (10_000, 2_000, [0.5, 500.5, 950.5, 1_000.5]);
     page.claim("the open loop sees the stall").equals(omission[0], expected);
-    page.claim("the closed loop omits it")
-        .equals(omission[1], (9_001, 1, [0.5, 0.5, 0.5, 1_000.5]));
-    page.claim("accepted + shed = offered")
-        .all(&runs, |(_, sum, _)| sum.accepted + sum.shed == sum.offered);
-    page.claim("bounded queues keep p99 in 100 ms")
-        .all([0, 1, 2, 3, 4, 5, 7], |i| runs[i].2 <= 100.0);
+    page.claim("the closed loop omits it").equals(omission[1], (9_001, 1, [0.5, 0.5, 0.5, 1_000.5]));
+    page.claim("accepted + shed = offered").all(&runs, |(_, sum, _)| sum.accepted + sum.shed == sum.offered);
+    page.claim("bounded queues keep p99 in 100 ms").all([0, 1, 2, 3, 4, 5, 7], |i| runs[i].2 <= 100.0);
     page.claim("an unbounded one does not").greater(runs[6].2, 100.0);
-    page.claim("steady load, ramp, peak and regions shed nothing")
-        .all([0, 1, 3, 5], |i| runs[i].1.shed == 0);
+    page.claim("steady load, ramp, peak and regions shed nothing").all([0, 1, 3, 5], |i| runs[i].1.shed == 0);
     page.claim("spike and herd shed").all([2, 4], |i| runs[i].1.shed > 0);
     let recovery = SCALE * runs[7].0.recovery(Scenario::SPIKE.start / SCALE, LIMIT);
-    page.claim("minutes to recover from the spike, autoscaled")
-        .at_most(recovery as f64 / MINUTE as f64, 2.0);
+    page.claim("minutes to recover from the spike, autoscaled").at_most(recovery as f64 / MINUTE as f64, 2.0);
     let held = &runs[3].0.in_system;
     let mean = |held: &[usize]| held.iter().sum::<usize>() as f64 / held.len() as f64;
     let growth = mean(&held[held.len() / 2..]) / mean(&held[..held.len() / 2]);
-    page.claim("requests held, second half of the peak over first")
-        .close(growth, 1.0, 0.15);
+    page.claim("requests held, second half of the peak over first").close(growth, 1.0, 0.15);
     let hourly = (0..24).map(|hour| Scenario::GeoMix.rate(hour * HOUR));
-    page.claim("regions peak at 1.6 times their mean, all three at less")
-        .less(hourly.fold(0.0, f64::max) / 1e5, 1.4);
-    page.claim("real load: answered + shed = offered")
-        .equals(sum.accepted + sum.shed, real.len());
+    page.claim("regions peak at 1.6 times their mean, all three at less").less(hourly.fold(0.0, f64::max) / 1e5, 1.4);
+    page.claim("real load: answered + shed = offered").equals(sum.accepted + sum.shed, real.len());
     page.claim("wrong answers").equals(wrong.into_inner(), 0);
     page.finish()
 }

@@ -34,50 +34,21 @@ fn main() -> anyhow::Result<()> {
         ("quorum W=2, R=2", Pattern::Quorum),
     ];
     let runs = Comparison::run(&patterns.map(|(_, pattern)| pattern), &rows, seed)?;
-    let name = |wanted| {
-        patterns
-            .iter()
-            .find(|(_, pattern)| *pattern == wanted)
-            .map_or("", |(name, _)| *name)
-    };
+    let name = |wanted| patterns.iter().find(|(_, pattern)| *pattern == wanted).map_or("", |(name, _)| *name);
     let ms = |time: Micros| num(time as f64 / 1e3, 0);
-    let mut table = Table::new([
-        "pattern", "fault", "writes", "lost", "reads", "stale", "write ms", "read ms",
-    ]);
-    for Report {
-        pattern,
-        fault,
-        outcome,
-        ..
-    } in &runs.0
-    {
-        let (done, [lost, reads, stale]) = (
-            pct(outcome.writes_available, 1),
-            [outcome.lost, outcome.reads, outcome.stale],
-        );
+    let mut table = Table::new(["pattern", "fault", "writes", "lost", "reads", "stale", "write ms", "read ms"]);
+    for Report { pattern, fault, outcome, .. } in &runs.0 {
+        let (done, [lost, reads, stale]) =
+            (pct(outcome.writes_available, 1), [outcome.lost, outcome.reads, outcome.stale]);
         let (pattern, write, read) = (name(*pattern).into(), ms(outcome.write_p50), ms(outcome.read_p50));
-        table.row([
-            pattern,
-            (*fault).into(),
-            done,
-            lost.into(),
-            reads.into(),
-            stale.into(),
-            write,
-            read,
-        ]);
+        table.row([pattern, (*fault).into(), done, lost.into(), reads.into(), stale.into(), write, read]);
     }
     page.table("Acknowledged writes that are lost, and reads that miss one", &table);
 
     let mut table = Table::new(["W", "R", "W + R > N", "stale of 5,000", "write ms", "read ms"]);
     let mut grid = Vec::new();
     for (w, r) in (1..=NODES).flat_map(|w| (1..=NODES).map(move |r| (w, r))) {
-        let work = Workload {
-            operations: 10_000,
-            every: 20 * MILLISECOND,
-            recent: 25,
-            ..Workload::new(seed)
-        };
+        let work = Workload { operations: 10_000, every: 20 * MILLISECOND, recent: 25, ..Workload::new(seed) };
         let seen = quorum(w, r, &work, &rows, seed)?;
         let (overlap, write, read) = (w + r > NODES, ms(seen.write_p50), ms(seen.read_p50));
         table.row([w.into(), r.into(), overlap.into(), seen.stale.into(), write, read]);
@@ -98,18 +69,10 @@ fn main() -> anyhow::Result<()> {
     page.table("Writes that succeed when each node is up 99 % of the time", &table);
 
     let mut table = Table::new(["regions", "writes/s", "reads/s", "vectors", "pattern", "shards", "why"]);
-    for (writing_regions, writes, reads, vectors) in [
-        (1, 2e3, 50e3, 80e6),
-        (1, 45e3, 50e3, 80e6),
-        (3, 1e3, 90e3, 5e9),
-        (3, 40e3, 60e3, 5e9),
-    ] {
-        let (chosen, shards, why) = recommend(Needs {
-            writing_regions,
-            writes,
-            reads,
-            vectors,
-        });
+    for (writing_regions, writes, reads, vectors) in
+        [(1, 2e3, 50e3, 80e6), (1, 45e3, 50e3, 80e6), (3, 1e3, 90e3, 5e9), (3, 40e3, 60e3, 5e9)]
+    {
+        let (chosen, shards, why) = recommend(Needs { writing_regions, writes, reads, vectors });
         let [writes, reads, vectors] = [writes, reads, vectors].map(|number| num(number, 0));
         let (regions, pattern) = (writing_regions.into(), name(chosen).into());
         table.row([regions, writes, reads, vectors, pattern, shards.into(), why.into()]);
@@ -121,48 +84,37 @@ fn main() -> anyhow::Result<()> {
     let mut crashes = elected.iter().filter(|report| report.fault == "crash");
 
     for ((seen, exact, error), name) in measured.iter().zip(["1 of 3", "2 of 3", "3 of 3"]) {
-        page.claim(format!(
-            "{name} nodes suffice as often as the formula says, within three standard errors"
-        ))
-        .close(*seen, *exact, 3.0 * error);
+        page.claim(format!("{name} nodes suffice as often as the formula says, within three standard errors")).close(
+            *seen,
+            *exact,
+            3.0 * error,
+        );
     }
     page.claim("the formulas give 0.999999, 0.999702 and 0.970299")
-        .all(exact.iter().zip([0.999999, 0.999702, 0.970299]), |(exact, listed)| {
-            (*exact - listed).abs() < 5e-7
-        });
+        .all(exact.iter().zip([0.999999, 0.999702, 0.970299]), |(exact, listed)| (*exact - listed).abs() < 5e-7);
     page.claim("no read is stale when W + R > N")
         .all(grid.iter().filter(|(overlap, _)| *overlap), |(_, stale)| *stale == 0);
     page.claim("with W = R = 1 some are").greater(grid[0].1, 0);
-    page.claim("W = 3 that is done after W/2 + 1 = 2 answers gives stale reads at R = 1")
-        .greater(grid[3].1, 0);
+    page.claim("W = 3 that is done after W/2 + 1 = 2 answers gives stale reads at R = 1").greater(grid[3].1, 0);
     let [crash, split] = ["crash", "split"].map(|fault| runs.lost(asynchronous, fault));
-    page.claim("an asynchronous primary loses acknowledged writes when it crashes")
-        .greater(crash, 0);
-    page.claim("and more when it is cut off and goes on")
-        .greater(split, crash);
-    page.claim("with one replica's acknowledgement neither loses any")
-        .equals(runs.lost(acked, ""), 0);
-    page.claim("failover takes 30 to 60 s").all(&mut crashes, |report| {
-        report.failover().is_some_and(|span| (30.0..=60.0).contains(&span))
-    });
-    page.claim("never two leaders in one term")
-        .all(&elected, |report| report.one_leader_a_term());
+    page.claim("an asynchronous primary loses acknowledged writes when it crashes").greater(crash, 0);
+    page.claim("and more when it is cut off and goes on").greater(split, crash);
+    page.claim("with one replica's acknowledgement neither loses any").equals(runs.lost(acked, ""), 0);
+    page.claim("failover takes 30 to 60 s")
+        .all(&mut crashes, |report| report.failover().is_some_and(|span| (30.0..=60.0).contains(&span)));
+    page.claim("never two leaders in one term").all(&elected, |report| report.one_leader_a_term());
     page.claim("multi-primary accepts writes through crash and split")
         .all(runs.of(Pattern::Multi, ""), |outcome| outcome.writes_available > 0.999);
     page.claim("the quorum never shows an old vector, and loses none")
-        .all(runs.of(Pattern::Quorum, ""), |outcome| {
-            outcome.stale + outcome.lost == 0
-        });
+        .all(runs.of(Pattern::Quorum, ""), |outcome| outcome.stale + outcome.lost == 0);
     page.claim("100 orders of delivery, every change twice, lead to one state")
         .equals(states_over_orders(100, seed)?.len(), 1);
     let skewed = |stamping| lost_to_skew(stamping, 500 * MILLISECOND, 200);
     page.claim("a clock 500 ms ahead makes last-writer-wins lose every later update")
         .equals(skewed(Stamping::Wall)?, 200);
-    page.claim("a hybrid clock loses none")
-        .equals(skewed(Stamping::Hybrid)?, 0);
+    page.claim("a hybrid clock loses none").equals(skewed(Stamping::Hybrid)?, 0);
     let again = Comparison::run(&[asynchronous], &rows, seed)?;
-    page.claim("the same seed gives the same runs")
-        .equals(again.0 == runs.0[..3], true);
+    page.claim("the same seed gives the same runs").equals(again.0 == runs.0[..3], true);
     ch03_vector_database_fundamentals::served::consistency(&mut page)?;
     page.finish()
 }

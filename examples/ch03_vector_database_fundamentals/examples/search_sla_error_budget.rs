@@ -33,9 +33,7 @@ fn main() -> anyhow::Result<()> {
     let answered = incidents::replay(page.seed(), &mut recorder)?;
 
     let settled = Sla::vector_search().settle(&recorder)?;
-    let mut table = Table::new([
-        "term", "target", "windows", "no data", "bad", "worst", "breaches", "remedy",
-    ]);
+    let mut table = Table::new(["term", "target", "windows", "no data", "bad", "worst", "breaches", "remedy"]);
     for s in &settled {
         let remedy = match s.term.remedy {
             _ if s.breaches.is_empty() => "-".to_string(),
@@ -66,11 +64,9 @@ fn main() -> anyhow::Result<()> {
     page.chart("budget.svg", &chart)?;
     let mut table = Table::new(["alert on 99.9%", "burn rate", "hours", "fired", "after min"]);
     let mut delays = Vec::new();
-    for (name, alert) in [
-        ("page", BurnAlert::PAGE),
-        ("page, slow", BurnAlert::PAGE_SLOW),
-        ("ticket", BurnAlert::TICKET),
-    ] {
+    for (name, alert) in
+        [("page", BurnAlert::PAGE), ("page, slow", BurnAlert::PAGE_SLOW), ("ticket", BurnAlert::TICKET)]
+    {
         let firings = alert.firings(traffic, 0.999)?;
         let delay = firings.first().map(|(from, _)| minutes(from - OUTAGE.start));
         let (long, fired) = (num(alert.long as f64 / HOUR as f64, 0), firings.len());
@@ -93,11 +89,7 @@ fn main() -> anyhow::Result<()> {
     let exact = nearest_rank(&latencies, 0.99)?;
     let p99 = |window: &Window| window.value(Sli::LatencyQuantile(0.99));
     let windows = recorder.windows(5 * MINUTE)?;
-    let p99s: Vec<f64> = windows
-        .iter()
-        .filter(|w| w.start / DAY == today)
-        .filter_map(p99)
-        .collect();
+    let p99s: Vec<f64> = windows.iter().filter(|w| w.start / DAY == today).filter_map(p99).collect();
     let averaged = p99s.iter().sum::<f64>() / p99s.len() as f64;
     let recorded = p99(&recorder.windows(DAY)?[today as usize]).unwrap_or(f64::NAN);
     let mut table = Table::new(["p99 of the day of the 20 slow minutes", "ms"]);
@@ -116,53 +108,37 @@ fn main() -> anyhow::Result<()> {
     };
     let failed = traffic.iter().zip(0..).filter(|(minute, _)| minute.failed > 0);
     let failed: Vec<Micros> = failed.map(|(_, minute)| minute * MINUTE).collect();
-    let (excluded, counted) = (
-        recorder.excluded_requests(),
-        traffic.iter().map(|m| m.requests).sum::<u64>(),
-    );
+    let (excluded, counted) = (recorder.excluded_requests(), traffic.iter().map(|m| m.requests).sum::<u64>());
     let maintenance = 1.0 - excluded as f64 / (counted + excluded) as f64;
     let nines = [52_560.0, 5_256.0, 525.6, 262.8, 52.56, 5.256];
     page.claim("minutes of error budget a year").equals(yearly, nines);
-    page.claim("minutes in 30 days at 99.99%")
-        .equals(minutes(error_budget(0.9999, MONTH)?), 4.32);
-    page.claim("an hour at 14.4x uses 2% of 30 days")
-        .close(slo::budget_used(14.4, HOUR, MONTH), 0.02, 1e-12);
-    page.claim("slow windows, of which 3 in a row are tolerated")
-        .at_least(latency.bad, 7);
+    page.claim("minutes in 30 days at 99.99%").equals(minutes(error_budget(0.9999, MONTH)?), 4.32);
+    page.claim("an hour at 14.4x uses 2% of 30 days").close(slo::budget_used(14.4, HOUR, MONTH), 0.02, 1e-12);
+    page.claim("slow windows, of which 3 in a row are tolerated").at_least(latency.bad, 7);
     let breaches = latency.breaches.iter().map(|breach| (breach.start, breach.windows));
-    page.claim("4 in a row are the one breach of latency")
-        .equals(breaches.collect::<Vec<_>>(), [(SLOWNESS.start, 4)]);
+    page.claim("4 in a row are the one breach of latency").equals(breaches.collect::<Vec<_>>(), [(SLOWNESS.start, 4)]);
     page.claim("and cost").equals(latency.credit(), 0.10);
-    page.claim("3 and 4 windows of a bad median are tolerated")
-        .equals((median.bad, median.breaches.len()), (7, 0));
-    page.claim("two weeks of low recall, a breach")
-        .equals((recall.bad, recall.breaches.len()), (2, 1));
+    page.claim("3 and 4 windows of a bad median are tolerated").equals((median.bad, median.breaches.len()), (7, 0));
+    page.claim("two weeks of low recall, a breach").equals((recall.bad, recall.breaches.len()), (2, 1));
     page.claim("that costs a report and no credit")
         .equals((recall.term.remedy, recall.credit()), (Remedy::Report, 0.0));
-    page.claim("the outage breaks the promise of uptime")
-        .less(uptime.worst.unwrap_or(1.0), 0.9999);
+    page.claim("the outage breaks the promise of uptime").less(uptime.worst.unwrap_or(1.0), 0.9999);
     page.claim("and costs").equals(uptime.credit(), 0.25);
     page.claim("failures that count lie in the outage, none in maintenance")
         .all(failed, |at| (OUTAGE.start..OUTAGE.start + OUTAGE.length).contains(&at));
-    page.claim("counted, maintenance alone would break it")
-        .less(maintenance, 0.9999);
+    page.claim("counted, maintenance alone would break it").less(maintenance, 0.9999);
     let allowed = 1.0 - policy.a_quarter as f64 / QUARTER as f64;
-    page.claim("4 hours a quarter are 99.817%, so must be excluded")
-        .close(allowed, 0.99817, 5e-6);
-    page.claim("capacity was there whenever it was asked for")
-        .equals(qps.breaches.len(), 0);
+    page.claim("4 hours a quarter are 99.817%, so must be excluded").close(allowed, 0.99817, 5e-6);
+    page.claim("capacity was there whenever it was asked for").equals(qps.breaches.len(), 0);
     page.claim("credit in all").equals(total_credit(&settled), 0.35);
     page.claim("windows without a latency: 24 of maintenance, 6 silent, 1 of the outage")
         .equals(latency.unmeasured, 31);
     page.claim("the page fires once").equals(delays[0].0, 1);
-    page.claim("minutes from the outage to the page")
-        .between(delays[0].1.unwrap_or(-1.0), 0.0, 2.0);
-    page.claim("the merged windows' p99 over the exact one")
-        .close(recorded / exact, 1.0, 0.01);
+    page.claim("minutes from the outage to the page").between(delays[0].1.unwrap_or(-1.0), 0.0, 2.0);
+    page.claim("the merged windows' p99 over the exact one").close(recorded / exact, 1.0, 0.01);
     let quantiles = (1..1_000).map(|q| f64::from(q) / 1e3);
     page.claim("ten digests merged are the digest of the whole, at 999 quantiles")
         .all(quantiles, |q| whole.quantile(q) == merged.quantile(q));
-    page.claim("the mean of percentiles over it")
-        .less(averaged / exact, 0.75);
+    page.claim("the mean of percentiles over it").less(averaged / exact, 0.75);
     page.finish()
 }

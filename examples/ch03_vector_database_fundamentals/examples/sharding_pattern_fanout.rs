@@ -24,9 +24,7 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["rule", "shards asked", "recall@10", "compared", "size skew", "p99, ms"]);
     let centres = Learned::train(&world.vectors, SHARDS, 1, page.seed())?;
     let mut show = |name: String, of: &Measured| -> anyhow::Result<()> {
-        let p99 = FanOut::new(shard, of.asked as u32)?
-            .overhead(0.0, 0.0)?
-            .quantile(0.99)?;
+        let p99 = FanOut::new(shard, of.asked as u32)?.overhead(0.0, 0.0)?.quantile(0.99)?;
         table.row([
             name.into(),
             of.asked.into(),
@@ -53,10 +51,7 @@ fn main() -> anyhow::Result<()> {
     let hybrid = Hybrid::new(Geo::new(REGIONS)?, centres.with_probes(2)?, 16)?;
     let hybrid_shards = hybrid.shards();
     show("hybrid 3 x 64 x 16".into(), &world.measure(hybrid)?)?;
-    page.table(
-        "What each rule costs and finds (p99: the slowest of lognormal shards, 10 to 50 ms)",
-        &table,
-    );
+    page.table("What each rule costs and finds (p99: the slowest of lognormal shards, 10 to 50 ms)", &table);
     let line = |points: &[(f64, Measured)]| points.iter().map(|(asked, of)| (*asked, of.recall)).collect::<Vec<_>>();
     let chart = Chart::lines("Recall by shards asked", "shards asked", "recall@10")
         .series("random", line(&random))
@@ -69,31 +64,20 @@ fn main() -> anyhow::Result<()> {
     let hottest = world.split_hottest(centres, &zipf, 4, page.seed())?;
     let mut table = Table::new(["shards", "greatest load", "over the mean"]);
     for of in &hottest {
-        table.row([
-            of.shards.into(),
-            pct(of.share, 2).within(0.01),
-            num(of.skew, 2).within(0.6),
-        ]);
+        table.row([of.shards.into(), pct(of.share, 2).within(0.01), num(of.skew, 2).within(0.6)]);
     }
-    page.table(
-        "Zipf's law over the shards, and the hottest one split, again and again",
-        &table,
-    );
+    page.table("Zipf's law over the shards, and the hottest one split, again and again", &table);
 
     let mut home = world.place(Geo::new(REGIONS)?)?;
     let before = world.regions_answering(&home)?;
     home.sharder_mut().fail(1)?;
     let after = world.regions_answering(&home)?;
 
-    page.claim("1,000 shards as listed: random, learned, regions")
-        .equals(listed(1_000), [1_000, 10, 333]);
-    page.claim("fan-out cut 100 times, as listed")
-        .equals(listed(1_000)[0] / listed(1_000)[1], 100);
-    page.claim("the learned fan-out of 5 shards is at least 1")
-        .equals(listed(5)[1], 1);
+    page.claim("1,000 shards as listed: random, learned, regions").equals(listed(1_000), [1_000, 10, 333]);
+    page.claim("fan-out cut 100 times, as listed").equals(listed(1_000)[0] / listed(1_000)[1], 100);
+    page.claim("the learned fan-out of 5 shards is at least 1").equals(listed(5)[1], 1);
     page.claim("hybrid shards").equals(hybrid_shards, 3_072);
-    page.claim("all random shards give exactly the flat answer")
-        .equals(random[6].1.hits == world.exact, true);
+    page.claim("all random shards give exactly the flat answer").equals(random[6].1.hits == world.exact, true);
     page.claim("p of 64 random shards find p / 64 of the neighbours, within 0.02")
         .all(&random, |(asked, of)| (of.recall - asked / 64.0).abs() <= 0.02);
     for (at, floor) in [(0, 0.90), (1, 0.97), (2, 0.99)] {
@@ -101,21 +85,14 @@ fn main() -> anyhow::Result<()> {
             .within(0.003)
             .at_least(learned[at].1.recall, floor);
     }
-    page.claim("learned shards are unequal")
-        .at_least(learned[0].1.skew, 1.5);
+    page.claim("learned shards are unequal").at_least(learned[0].1.skew, 1.5);
     page.claim("hashed ones are not").at_most(random[0].1.skew, 1.25);
-    page.claim("load of the hottest of 64 by Zipf's law")
-        .close(zipf.share_of_top(1), 0.210_797, 1e-6);
-    page.claim("times the mean")
-        .close(64.0 * zipf.share_of_top(1), 13.5, 0.05);
-    page.claim("as routed")
-        .close(hottest[0].share, zipf.share_of_top(1), 0.02);
-    page.claim("each split lowers the greatest load")
-        .all(hottest.windows(2), |w| w[1].share < w[0].share);
-    page.claim("answers stay in the region of the query")
-        .equals(before, [vec![0], vec![1], vec![2]]);
-    page.claim("until it fails over")
-        .equals(after, [vec![0], vec![2], vec![2]]);
+    page.claim("load of the hottest of 64 by Zipf's law").close(zipf.share_of_top(1), 0.210_797, 1e-6);
+    page.claim("times the mean").close(64.0 * zipf.share_of_top(1), 13.5, 0.05);
+    page.claim("as routed").close(hottest[0].share, zipf.share_of_top(1), 0.02);
+    page.claim("each split lowers the greatest load").all(hottest.windows(2), |w| w[1].share < w[0].share);
+    page.claim("answers stay in the region of the query").equals(before, [vec![0], vec![1], vec![2]]);
+    page.claim("until it fails over").equals(after, [vec![0], vec![2], vec![2]]);
     ch03_vector_database_fundamentals::served::sharding(&mut page)?;
     page.finish()
 }

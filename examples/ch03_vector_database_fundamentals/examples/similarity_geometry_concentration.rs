@@ -33,14 +33,8 @@ fn main() -> anyhow::Result<()> {
     let dims = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
     let mut rng = SplitMix64::new(page.seed());
     let (mut cube, mut gaussian) = (Vec::new(), Vec::new());
-    let mut table = Table::new([
-        "dimension",
-        "cube: CV",
-        "theory",
-        "cube: contrast",
-        "Gaussian: CV",
-        "Gaussian: contrast",
-    ]);
+    let mut table =
+        Table::new(["dimension", "cube: CV", "theory", "cube: contrast", "Gaussian: CV", "Gaussian: contrast"]);
     for dim in dims {
         let spread = |draw: &mut dyn FnMut() -> f64| -> anyhow::Result<Concentration> {
             let mut sample = |rows: usize| {
@@ -66,20 +60,10 @@ fn main() -> anyhow::Result<()> {
 
     // Data with structure: eight hidden dimensions in 32, and sentences in 256.
     let seed = page.seed();
-    let surface = (
-        manifold(seed, POINTS, 32, 8, 0.02),
-        manifold_queries(seed, QUERIES, 32, 8, 0.02),
-    );
+    let surface = (manifold(seed, POINTS, 32, 8, 0.02), manifold_queries(seed, QUERIES, 32, 8, 0.02));
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     let glosses = gloss_vectors(encoder.as_ref(), POINTS, QUERIES, 42)?;
-    let mut table = Table::new([
-        "data",
-        "dimension",
-        "CV",
-        "contrast",
-        "mean / nearest",
-        "intrinsic dimension",
-    ]);
+    let mut table = Table::new(["data", "dimension", "CV", "contrast", "mean / nearest", "intrinsic dimension"]);
     let mut real = Vec::new();
     for (name, (points, queries)) in [("manifold, 8 hidden", &surface), ("glosses", &glosses)] {
         let spread = concentration(points, queries)?;
@@ -128,12 +112,7 @@ fn main() -> anyhow::Result<()> {
         ("inner product", pair.dot, 1.0, 1e-9),
         ("angle in degrees", pair.angle, 11.240_834, 1e-6),
         ("distance of the unit vectors", pair.l2_unit, 0.195_875_076, 1e-9),
-        (
-            "which is sqrt(2 - 2 cosine)",
-            pair.l2_unit,
-            (2.0 - 2.0 * pair.cosine).sqrt(),
-            1e-12,
-        ),
+        ("which is sqrt(2 - 2 cosine)", pair.l2_unit, (2.0 - 2.0 * pair.cosine).sqrt(), 1e-12),
         ("projection of a on b", pair.projection, 0.975_900, 1e-6),
     ] {
         page.claim(sentence).close(value, expected, tolerance);
@@ -144,18 +123,14 @@ fn main() -> anyhow::Result<()> {
     page.claim("the cube's CV is within 5% of sqrt(1.4 / d) / 2 from 32 dimensions on")
         .all(theory, |(dim, spread)| (spread.cv / cube_cv(*dim) - 1.0).abs() < 0.05);
     for (at, expected) in [(4, 0.105_78), (6, 0.053_25), (8, 0.025_75), (9, 0.018_39)] {
-        page.claim(format!("the cube's CV at {} dimensions", dims[at]))
-            .close(cube[at].cv, expected, 0.05 * expected);
+        page.claim(format!("the cube's CV at {} dimensions", dims[at])).close(cube[at].cv, expected, 0.05 * expected);
     }
-    page.claim("its contrast falls with every step")
-        .all(cube.windows(2), |w| w[1].contrast < w[0].contrast);
-    page.claim("contrast at 8 dimensions")
-        .close(cube[2].contrast, 3.91, 0.5);
+    page.claim("its contrast falls with every step").all(cube.windows(2), |w| w[1].contrast < w[0].contrast);
+    page.claim("contrast at 8 dimensions").close(cube[2].contrast, 3.91, 0.5);
     page.claim("and at 1,024").close(cube[9].contrast, 0.116, 0.01);
     page.claim("a surface of 8 dimensions in 32 has at least twice the contrast of the cube of 32")
         .at_least(real[0].0.contrast, 2.0 * cube[4].contrast);
-    page.claim("its intrinsic dimension is found")
-        .between(real[0].1, 6.0, 11.0);
+    page.claim("its intrinsic dimension is found").between(real[0].1, 6.0, 11.0);
     page.claim("Euclidean distance and cosine rank 1,000 unit vectors alike")
         .all(ranked.windows(2), |w| w[0].1 >= w[1].1 - 1e-12);
     page.finish()

@@ -40,9 +40,7 @@ fn main() -> anyhow::Result<()> {
         "{survivors} rows, from {} and {} whole records; {torn:?} bytes of torn ones cut off.",
         recovered[0].records, recovered[1].records
     ));
-    let flipped = open(&copy)
-        .map(drop)
-        .map_err(|error| error.to_string().replace(&copy.display().to_string(), ""));
+    let flipped = open(&copy).map(drop).map_err(|error| error.to_string().replace(&copy.display().to_string(), ""));
     let now_us = ingest(&mut db, &world, 12_345, world.rows.len(), now_us)?;
     let mut nan = world.vectors.select(&[0]);
     nan.row_mut(0)[3] = f32::NAN;
@@ -50,21 +48,13 @@ fn main() -> anyhow::Result<()> {
     let [nan, wide] = [nan, wide].map(|bad| db.ingest(&world.rows[..1], &bad, OnDuplicate::Replace, now_us));
 
     page.section("A new index under load");
-    let ask = |q: usize, filter: &Expr| Query {
-        vector: world.queries.row(q % 500),
-        k: 10,
-        filter: filter.clone(),
-        ef: 64,
-    };
+    let ask =
+        |q: usize, filter: &Expr| Query { vector: world.queries.row(q % 500), k: 10, filter: filter.clone(), ef: 64 };
     let start = Instant::now();
     let (mut asked, mut lost) = (0, 0);
     std::thread::scope(|scope| {
         let shards = db.shards();
-        let builder = scope.spawn(|| {
-            shards
-                .iter()
-                .try_for_each(|shard| shard.build().map(|new| shard.install(new)))
-        });
+        let builder = scope.spawn(|| shards.iter().try_for_each(|shard| shard.build().map(|new| shard.install(new))));
         while !builder.is_finished() {
             let answer = db.search(&ask(asked, &Expr::All), None);
             lost += usize::from(!answer.is_ok_and(|answer| answer.hits.len() == 10));
@@ -77,15 +67,8 @@ fn main() -> anyhow::Result<()> {
 
     page.section("Three plans, two planners");
     let plans = compare_plans(&db, &world)?;
-    let mut table = Table::new([
-        "share that passes",
-        "exact",
-        "traversal",
-        "over-fetch",
-        "recall",
-        "rule chose",
-        "cost chose",
-    ]);
+    let mut table =
+        Table::new(["share that passes", "exact", "traversal", "over-fetch", "recall", "rule chose", "cost chose"]);
     for plan in plans.iter().skip(1).step_by(3) {
         let about = |distances: f64| num(distances, 0).within(0.1 * distances);
         let cells = [num(plan.selectivity, 4), num(plan.recall, 3).within(0.02)];
@@ -111,12 +94,8 @@ fn main() -> anyhow::Result<()> {
     queries.add((before.times.len() + after.times.len() + again.times.len()) as u64);
     let errors = registry.counter("checksum_errors_total", "Altered records.", &[])?;
     errors.add(u64::from(flipped.is_err()));
-    registry
-        .gauge("rows", "Rows that can be found.", &[])?
-        .set(db.len() as f64);
-    registry
-        .gauge("shard_skew", "Fullest shard over the mean.", &[])?
-        .set((1e3 * db.skew()).round() / 1e3);
+    registry.gauge("rows", "Rows that can be found.", &[])?.set(db.len() as f64);
+    registry.gauge("shard_skew", "Fullest shard over the mean.", &[])?.set((1e3 * db.skew()).round() / 1e3);
     let mut table = Table::new(["metric", "value"]);
     for line in registry.render().lines().filter(|line| !line.starts_with('#')) {
         table.row(line.splitn(2, ' ').map(Into::into));
@@ -135,33 +114,22 @@ fn main() -> anyhow::Result<()> {
         shards.least, shards.power_of_two, shards.vectors_per_shard
     ));
 
-    page.claim("exactly the acknowledged inserts survive")
-        .equals(survivors, 12_345);
+    page.claim("exactly the acknowledged inserts survive").equals(survivors, 12_345);
     page.claim("a torn last record is dropped").equals(torn, [310, 0]);
     page.claim("a flipped bit is reported").fails(flipped, "was altered");
     page.claim("NaN is refused").fails(nan, "NaN");
     page.claim("a wrong dimension is refused").fails(wide, "dimension");
-    page.claim("the swap loses no query")
-        .equals((lost, asked > 0), (0, true));
-    page.claim("the exact plan gives what brute force gives")
-        .all(&plans, |plan| plan.exact);
-    page.claim("the other plans find 0.95 of it")
-        .all(&plans, |plan| plan.recall >= 0.95);
-    page.claim("by cost, at most 1.5 times the best plan's distances")
-        .all(&plans, |plan| plan.regret()[1] <= 1.5);
-    page.claim("sampled recall@10 of the mixed queries")
-        .within(0.01)
-        .at_least(before.recall, 0.95);
-    page.claim("deleted rows are gone at once")
-        .equals((deleted > 50, ghosts), (true, 0));
+    page.claim("the swap loses no query").equals((lost, asked > 0), (0, true));
+    page.claim("the exact plan gives what brute force gives").all(&plans, |plan| plan.exact);
+    page.claim("the other plans find 0.95 of it").all(&plans, |plan| plan.recall >= 0.95);
+    page.claim("by cost, at most 1.5 times the best plan's distances").all(&plans, |plan| plan.regret()[1] <= 1.5);
+    page.claim("sampled recall@10 of the mixed queries").within(0.01).at_least(before.recall, 0.95);
+    page.claim("deleted rows are gone at once").equals((deleted > 50, ghosts), (true, 0));
     page.claim("answers from the cache after a change, and when asked again")
         .equals((after.cached, again.cached), (0, 500));
     let states = [State::Closed, State::Open, State::HalfOpen, State::Closed];
-    page.claim("the breaker opens and closes by the trace")
-        .equals(breaker_trace()?, states);
-    page.claim("shards of the calculator")
-        .equals((shards.least, shards.power_of_two), (1_000_000, 1_048_576));
-    page.claim("GiB a shard")
-        .close(shards.gib_per_shard, 1_047.737_896, 1e-6);
+    page.claim("the breaker opens and closes by the trace").equals(breaker_trace()?, states);
+    page.claim("shards of the calculator").equals((shards.least, shards.power_of_two), (1_000_000, 1_048_576));
+    page.claim("GiB a shard").close(shards.gib_per_shard, 1_047.737_896, 1e-6);
     page.finish()
 }

@@ -31,9 +31,7 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["index", "build", "@10", "@100", "p5", "p50", "p99", "verdict"]);
     let (mut reports, mut points, mut dollars) = (Vec::new(), Vec::new(), Vec::new());
     for at in 0..=contenders.len() {
-        let (name, build) = contenders
-            .get(at)
-            .map_or(("stub", Duration::ZERO), |of| (of.name, of.build));
+        let (name, build) = contenders.get(at).map_or(("stub", Duration::ZERO), |of| (of.name, of.build));
         let indexed = contenders.get(at).map(|of| Indexed(of.index.as_ref()));
         let subject: &dyn Subject = indexed.as_ref().map_or(&Stub, |indexed| indexed);
         let of = figures(subject, &queries, &truth)?;
@@ -49,18 +47,11 @@ fn main() -> anyhow::Result<()> {
             duration(of.open_p99),
             verdict.into(),
         ]);
-        dollars.push(format!(
-            "{name} ${:.4} ({:.2})",
-            of.rate.usd_per_million(1.5),
-            of.rate.in_flight()
-        ));
+        dollars.push(format!("{name} ${:.4} ({:.2})", of.rate.usd_per_million(1.5), of.rate.in_flight()));
         points.push((of.p50.as_secs_f64() * 1e6, mean));
         reports.push((name, mean, of.ordered));
     }
-    page.table(
-        "Held-out queries (p5: what 95% of them reach; p99: arrivals don't wait for answers)",
-        &table,
-    );
+    page.table("Held-out queries (p5: what 95% of them reach; p99: arrivals don't wait for answers)", &table);
     page.text(format!(
         "A million queries at $1.50 an hour (and searches in flight, two by Little's law): {}.",
         dollars.join("; ")
@@ -106,17 +97,10 @@ fn main() -> anyhow::Result<()> {
             mean_recall(&graph, &queries, &truth, 1)?,
             mean_recall(&graph, &selves, &self_truth, 1)?,
         ];
-        table.row(
-            [ef.into()]
-                .into_iter()
-                .chain(row.map(|recall| num(recall, 3).within(0.01))),
-        );
+        table.row([ef.into()].into_iter().chain(row.map(|recall| num(recall, 3).within(0.01))));
         sweep.push(row);
     }
-    page.table(
-        "HNSW (M 16, efConstruction 100): data and noise, queries held out and not",
-        &table,
-    );
+    page.table("HNSW (M 16, efConstruction 100): data and noise, queries held out and not", &table);
     let fifty: Vec<usize> = (0..50).collect();
     let real = concentration(&stored, &queries.select(&fifty))?.mean_to_nearest;
     let unreal = concentration(&hiss, &hiss_queries.select(&fifty))?.mean_to_nearest;
@@ -143,26 +127,18 @@ fn main() -> anyhow::Result<()> {
         .all(&reports, |(name, recall, _)| (*recall >= 0.5) == (*name != "stub"));
     page.claim("flat recall").equals(reports[0].1, 1.0);
     for (at, (ef, floor)) in [(20, 0.87), (50, 0.94), (100, 0.96)].into_iter().enumerate() {
-        page.claim(format!("HNSW on glosses at ef {ef}"))
-            .within(0.01)
-            .at_least(sweep[at][0], floor);
+        page.claim(format!("HNSW on glosses at ef {ef}")).within(0.01).at_least(sweep[at][0], floor);
     }
     for (sentence, value, bound) in [
         ("noise at ef 100 is harder by", sweep[2][0] - sweep[2][1], 0.15),
-        (
-            "indexed queries flatter recall@1 at ef 20 by",
-            sweep[0][3] - sweep[0][2],
-            0.02,
-        ),
+        ("indexed queries flatter recall@1 at ef 20 by", sweep[0][3] - sweep[0][2], 0.02),
         ("glosses: mean over nearest distance", real, 1.6),
     ] {
         page.claim(sentence).within(0.03).at_least(value, bound);
     }
     page.claim("Gaussian").at_most(unreal, 1.25);
-    page.claim("quantiles don't fall from one to the next")
-        .all(&reports, |report| report.2);
-    page.claim("no index loses more than 0.03 by churn")
-        .all(&churned, |(before, after)| *after >= before - 0.03);
+    page.claim("quantiles don't fall from one to the next").all(&reports, |report| report.2);
+    page.claim("no index loses more than 0.03 by churn").all(&churned, |(before, after)| *after >= before - 0.03);
     page.claim("distances of four times the rows, over those of a quarter")
         .within(0.1)
         .less(distances[2] / distances[0], 2.0);

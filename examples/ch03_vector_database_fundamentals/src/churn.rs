@@ -123,23 +123,14 @@ pub struct IvfHnsw {
 impl IvfHnsw {
     /// Divides the vectors, with ids 0 to n - 1, among `lists` lists.
     pub fn build(vectors: &Matrix, lists: usize, seed: u64) -> anyhow::Result<Self> {
-        let clustering = KMeans {
-            seed,
-            restarts: 1,
-            max_iter: 10,
-            ..KMeans::new(lists)
-        }
-        .fit(vectors)?;
+        let clustering = KMeans { seed, restarts: 1, max_iter: 10, ..KMeans::new(lists) }.fit(vectors)?;
         let mut centroids = Hnsw::new(vectors.dim(), Metric::SquaredL2, HnswConfig::default())?;
         centroids.add(&(0..lists as u64).collect::<Vec<_>>(), &clustering.centroids)?;
         let mut indexes = vec![FlatIndex::new(vectors.dim(), Metric::SquaredL2)?; lists];
         for (id, &list) in clustering.assignments.iter().enumerate() {
             indexes[list].add(&[id as u64], &vectors.select(&[id]))?;
         }
-        Ok(Self {
-            centroids,
-            lists: indexes,
-        })
+        Ok(Self { centroids, lists: indexes })
     }
 
     /// The `k` nearest in the `nprobe` nearest lists, and the distances computed.

@@ -45,12 +45,7 @@ pub fn staleness(
     for write in 0..updates.rows() {
         let at = write as Micros * 50 * MILLISECOND;
         plan.push((at, write, 0));
-        plan.extend(
-            after
-                .iter()
-                .zip(1..)
-                .map(|(delay, position)| (at + delay, write, position)),
-        );
+        plan.extend(after.iter().zip(1..).map(|(delay, position)| (at + delay, write, position)));
     }
     plan.sort_unstable();
     let mut missed = vec![0; after.len()];
@@ -65,10 +60,7 @@ pub fn staleness(
             missed[position - 1] += usize::from(!current);
         }
     }
-    Ok(Staleness {
-        missed,
-        trace: store.trace_hash(),
-    })
+    Ok(Staleness { missed, trace: store.trace_hash() })
 }
 
 /// What clients met while the network was split.
@@ -90,13 +82,7 @@ pub struct Split {
 
 /// A minute and a half of updates and searches near all nodes; from 30 s to 60 s one replica is cut off.
 pub fn split(mode: Mode, seed: u64) -> Result<Split, ReplicaError> {
-    let mut store = ReplicatedStore::new(
-        StoreConfig {
-            mode,
-            ..StoreConfig::new(DIM)
-        },
-        seed,
-    )?;
+    let mut store = ReplicatedStore::new(StoreConfig { mode, ..StoreConfig::new(DIM) }, seed)?;
     let mut rng = SplitMix64::stream(seed, 1);
     let updates = vectors(2_000, seed);
     let mut synced = VectorCopy::new(DIM, StoreConfig::new(DIM).metric)?;
@@ -162,11 +148,7 @@ pub fn deletes(seed: u64) -> Result<Deletes, ReplicaError> {
     let mut store = ReplicatedStore::new(StoreConfig::new(DIM), seed)?;
     let rows = vectors(500, seed);
     let mut client = Client::near(0);
-    let mut result = Deletes {
-        deleted: rows.rows(),
-        early: 0,
-        late: 0,
-    };
+    let mut result = Deletes { deleted: rows.rows(), early: 0, late: 0 };
     for (id, row) in rows.iter_rows().enumerate() {
         store.write(&mut client, Write::upsert(id as u64, row))?;
     }
@@ -186,10 +168,7 @@ pub fn deletes(seed: u64) -> Result<Deletes, ReplicaError> {
 
 /// Nodes that lack a write 1, 4 and 5 seconds after it when the lag is always 5 seconds.
 pub fn behind_a_fixed_lag(seed: u64) -> Result<Vec<usize>, ReplicaError> {
-    let config = StoreConfig {
-        lag: Lag::Fixed(5 * SECOND),
-        ..StoreConfig::new(DIM)
-    };
+    let config = StoreConfig { lag: Lag::Fixed(5 * SECOND), ..StoreConfig::new(DIM) };
     let mut store = ReplicatedStore::new(config, seed)?;
     store.write(&mut Client::near(2), Write::upsert(1, vectors(1, seed).row(0)))?;
     let mut behind = Vec::new();
@@ -230,9 +209,5 @@ pub fn revocation(seed: u64) -> Result<Revocation, ReplicaError> {
     store.revoke(USER);
     let revoked = hits(&mut store)?;
     store.split(&[0, 0, 1])?;
-    Ok(Revocation {
-        granted,
-        revoked,
-        cut_off: search(&mut store, 2),
-    })
+    Ok(Revocation { granted, revoked, cut_off: search(&mut store, 2) })
 }

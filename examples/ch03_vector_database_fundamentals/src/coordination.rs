@@ -113,11 +113,7 @@ pub struct Leases {
 pub fn leaders(seed: u64) -> Result<Leases, LeaseError> {
     let mut sim: Sim<(u32, Option<u64>)> = Sim::new(seed);
     let mut table = LeaseTable::new(sim.clock());
-    let mut map = Fenced::new(ShardMap {
-        epoch: 1,
-        dim: 256,
-        leaders: vec![0; 4],
-    });
+    let mut map = Fenced::new(ShardMap { epoch: 1, dim: 256, leaders: vec![0; 4] });
     let old = table.acquire("shard map", 0, 10 * SECOND)?;
     sim.next_until(15 * SECOND);
     let new = table.acquire("shard map", 1, 10 * SECOND)?;
@@ -148,12 +144,5 @@ pub fn leaders(seed: u64) -> Result<Leases, LeaseError> {
         }
     }
     let in_order = accepted.is_sorted();
-    Ok(Leases {
-        paused,
-        granted,
-        late,
-        refused,
-        in_order,
-        holders,
-    })
+    Ok(Leases { paused, granted, late, refused, in_order, holders })
 }

@@ -8,12 +8,7 @@ use eas_pipeline::chaos::drill::{Drill, DrillConfig, DrillReport, Fault};
 /// Twelve hours of faults: name, time, fault. Shard `s` starts on nodes `s`, `s + 1` and `s + 2`; by the ninth hour, after
 /// copies have been made anew elsewhere, nodes 4 and 5 share one shard.
 pub fn twelve_hours() -> [(&'static str, Micros, Fault); 11] {
-    let slow = Fault::SlowCopy {
-        shard: 3,
-        copy: 1,
-        every: 100 * SECOND,
-        lasts: 20 * MINUTE,
-    };
+    let slow = Fault::SlowCopy { shard: 3, copy: 1, every: 100 * SECOND, lasts: 20 * MINUTE };
     let faults = [
         ("process crash", HOUR, Fault::Crash(0)),
         ("disk error", 2 * HOUR, Fault::DiskError { shard: 1, copy: 1 }),

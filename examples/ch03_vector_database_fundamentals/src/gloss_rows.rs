@@ -28,11 +28,7 @@ impl GlossRows {
         let wordnet = WordNet::load()?;
         let synsets = wordnet.synsets();
         let chosen = SplitMix64::new(seed).sample_indices(synsets.len(), n + queries);
-        anyhow::ensure!(
-            chosen.len() == n + queries,
-            "WordNet has only {} glosses",
-            synsets.len()
-        );
+        anyhow::ensure!(chosen.len() == n + queries, "WordNet has only {} glosses", synsets.len());
         let (kept, asked) = chosen.split_at(n);
         let texts = |chosen: &[usize]| chosen.iter().map(|&i| synsets[i].gloss.as_str()).collect::<Vec<_>>();
         let row = |(id, &i): (u64, &usize)| Row {

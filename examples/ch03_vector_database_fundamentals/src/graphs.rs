@@ -30,25 +30,14 @@ pub const TUNING: [(&str, u64, u32, usize, usize); 4] = [
 /// `n` vectors of `dim` values and 300 queries, in 64 clusters and on a sheet of 8 dimensions.
 pub fn worlds(n: usize, dim: usize, seed: u64) -> [(Matrix, Matrix); 2] {
     [
-        (
-            clusters(seed, n, dim, 64, 0.6),
-            clusters_queries(seed, 300, dim, 64, 0.6),
-        ),
-        (
-            manifold(seed, n, dim, 8, 0.02),
-            manifold_queries(seed, 300, dim, 8, 0.02),
-        ),
+        (clusters(seed, n, dim, 64, 0.6), clusters_queries(seed, 300, dim, 64, 0.6)),
+        (manifold(seed, n, dim, 8, 0.02), manifold_queries(seed, 300, dim, 8, 0.02)),
     ]
 }
 
 /// A graph of the rows of `base` under their numbers.
 pub fn build_hnsw(base: &Matrix, m: usize, selection: Selection, seed: u64) -> Result<Hnsw, AnnError> {
-    let config = HnswConfig {
-        m,
-        selection,
-        seed,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { m, selection, seed, ..HnswConfig::default() };
     let mut index = Hnsw::new(base.dim(), Metric::SquaredL2, config)?;
     index.add(&(0..base.rows() as u64).collect::<Vec<_>>(), base)?;
     Ok(index)

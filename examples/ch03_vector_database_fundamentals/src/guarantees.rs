@@ -41,11 +41,7 @@ pub struct Measured {
 impl Measured {
     /// What was measured, as a promise.
     pub fn guarantee(&self) -> Guarantee {
-        Guarantee::Approximate {
-            recall_mean: self.report.mean,
-            p5: self.report.p5,
-            worst: self.report.worst,
-        }
+        Guarantee::Approximate { recall_mean: self.report.mean, p5: self.report.p5, worst: self.report.worst }
     }
 }
 
@@ -79,9 +75,7 @@ pub fn measure(graph: &Hnsw, ef: usize, queries: &Matrix, exact: &[Vec<Hit>], se
 
 /// The ids of hits, query by query.
 pub fn ids_of(hits: &[Vec<Hit>]) -> Vec<Vec<u64>> {
-    hits.iter()
-        .map(|hits| hits.iter().map(|hit| hit.id).collect())
-        .collect()
+    hits.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect()
 }
 
 /// Distances of hits, from their squares.

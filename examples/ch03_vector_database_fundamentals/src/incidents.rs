@@ -51,23 +51,14 @@ pub const SILENCE: Incident = incident("no traffic", 12 * DAY + 3 * HOUR, 30 * M
 /// The service is down.
 pub const OUTAGE: Incident = incident("outage of 7 minutes", 16 * DAY + 11 * HOUR, 7 * MINUTE, Effect::Down);
 /// The service is down for work that was announced ten days before.
-pub const MAINTENANCE: Maintenance = Maintenance {
-    start: 24 * DAY + 2 * HOUR,
-    length: 2 * HOUR,
-    notice: 10 * DAY,
-};
+pub const MAINTENANCE: Maintenance = Maintenance { start: 24 * DAY + 2 * HOUR, length: 2 * HOUR, notice: 10 * DAY };
 const MAINTENANCE_DOWN: Incident = incident("maintenance", MAINTENANCE.start, MAINTENANCE.length, Effect::Down);
 
 /// All incidents of the month.
 pub const INCIDENTS: [Incident; 6] = [SHORT_SLOWNESS, RECALL_DROP, SLOWNESS, SILENCE, OUTAGE, MAINTENANCE_DOWN];
 
 const fn incident(name: &'static str, start: Micros, length: Micros, effect: Effect) -> Incident {
-    Incident {
-        name,
-        start,
-        length,
-        effect,
-    }
+    Incident { name, start, length, effect }
 }
 
 /// Traffic relative to its mean at a time of the day: most at 15:00, least at 3:00.
@@ -79,9 +70,7 @@ fn load(at: Micros) -> f64 {
 /// times and latencies in ms of the answered requests in order, for checks against what the recorder kept.
 pub fn replay(seed: u64, recorder: &mut Recorder) -> Result<Vec<(Micros, f64)>, OpsError> {
     let effects = |at: Micros| {
-        let on = INCIDENTS
-            .iter()
-            .filter(move |i| (i.start..i.start + i.length).contains(&at));
+        let on = INCIDENTS.iter().filter(move |i| (i.start..i.start + i.length).contains(&at));
         on.map(|incident| incident.effect)
     };
     let mut rng = SplitMix64::stream(seed, 1);

@@ -22,10 +22,7 @@ pub fn unbounded() -> Service {
 
 /// Turns away what it can't answer within [`LIMIT`].
 pub fn bounded() -> Service {
-    Service {
-        queue_limit: Some(Service::queue_limit_for(LIMIT, WORKERS, SCAN + SPREAD)),
-        ..unbounded()
-    }
+    Service { queue_limit: Some(Service::queue_limit_for(LIMIT, WORKERS, SCAN + SPREAD)), ..unbounded() }
 }
 
 /// Adds workers, to keep them 70% busy: a decision every 15 seconds, a minute to start one, five before one is let go (all
@@ -46,15 +43,11 @@ pub fn autoscaled() -> Service {
 /// Random requests of a scenario, scaled down, through a service.
 pub fn run(scenario: Scenario, service: Service, seed: u64) -> Result<LoadRun, OpsError> {
     let arrivals = scenario.arrivals(SCALE, SCALE, Spacing::Poisson(seed))?;
-    loadgen::simulate(&arrivals, service, seed, |rng| {
-        SCAN - SPREAD + rng.below(2 * SPREAD as usize + 1) as Micros
-    })
+    loadgen::simulate(&arrivals, service, seed, |rng| SCAN - SPREAD + rng.below(2 * SPREAD as usize + 1) as Micros)
 }
 
 /// An M/M/c queue in simulation: about `requests` of them, `rate` a second, at servers that take 1 ms on average.
 pub fn simulate_mmc(rate: f64, servers: usize, requests: u64, seed: u64) -> Result<LoadRun, OpsError> {
     let arrivals = loadgen::arrivals(|_| rate, micros(requests as f64 / rate), Spacing::Poisson(seed))?;
-    loadgen::simulate(&arrivals, Service::unbounded(servers), seed, |rng| {
-        micros(rng.exponential(0.001))
-    })
+    loadgen::simulate(&arrivals, Service::unbounded(servers), seed, |rng| micros(rng.exponential(0.001)))
 }

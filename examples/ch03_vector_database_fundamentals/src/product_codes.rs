@@ -27,22 +27,13 @@ pub struct Shape {
 impl Shape {
     /// Residuals in 8 bits a part, without re-ranking.
     pub fn new(lists: usize, subspaces: usize) -> Self {
-        Self {
-            lists,
-            subspaces,
-            bits: 8,
-            by_residual: true,
-            rerank: 0,
-        }
+        Self { lists, subspaces, bits: 8, by_residual: true, rerank: 0 }
     }
 
     /// Codes of the vectors themselves.
     #[must_use]
     pub fn raw(self) -> Self {
-        Self {
-            by_residual: false,
-            ..self
-        }
+        Self { by_residual: false, ..self }
     }
 
     /// Parts of four bits.
@@ -120,9 +111,7 @@ pub fn curve(
     for &nprobe in probes {
         index.set_nprobe(nprobe)?;
         let setting = (config.ivf.lists, config.subspaces, config.by_residual, nprobe);
-        let peer = IVFPQ_ON_CLUSTERS
-            .iter()
-            .find(|row| (row.0, row.1, row.2, row.3) == setting);
+        let peer = IVFPQ_ON_CLUSTERS.iter().find(|row| (row.0, row.1, row.2, row.3) == setting);
         let mut scanned = 0;
         for query in queries.iter_rows() {
             scanned += index.search_counted(query, K, None, &|_| true)?.1.codes_scanned;

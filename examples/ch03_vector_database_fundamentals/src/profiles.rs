@@ -43,11 +43,7 @@ impl Sharder for GraphRouted {
     }
 
     fn assign(&self, item: Item<'_>) -> Result<usize, AnnError> {
-        Ok(self
-            .centres
-            .search(item.vector, 1)?
-            .first()
-            .map_or(0, |hit| hit.id as usize))
+        Ok(self.centres.search(item.vector, 1)?.first().map_or(0, |hit| hit.id as usize))
     }
 
     fn route(&self, query: &[f32], _region: usize) -> Result<Vec<usize>, AnnError> {
@@ -78,10 +74,7 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
         bytes: per_row(flat.bytes()),
     }];
 
-    let config = HnswConfig {
-        ef: 200,
-        ..graph_config()
-    };
+    let config = HnswConfig { ef: 200, ..graph_config() };
     // A graph's search grows with the logarithm of its rows.
     let growth = (rows as f64 * TIMES_THE_ROWS).ln() / (rows as f64).ln();
     let eight_bits = Int8::new(dim).reconstruct(vectors)?;
@@ -134,10 +127,7 @@ pub fn measure_profiles(vectors: &Matrix, queries: &Matrix) -> anyhow::Result<Ve
         });
     }
 
-    let clustering = KMeans {
-        max_iter: 10,
-        ..KMeans::new(lists)
-    };
+    let clustering = KMeans { max_iter: 10, ..KMeans::new(lists) };
     let centroids = clustering.fit(vectors)?.centroids;
     let mut centres = Hnsw::new(dim, METRIC, config)?;
     centres.add(&ids[..lists], &centroids)?;
@@ -168,11 +158,7 @@ fn counted(
     queries: &Matrix,
     search: impl Fn(&[f32]) -> Result<(Vec<Hit>, SearchStats), AnnError>,
 ) -> Result<Counted, AnnError> {
-    queries
-        .iter_rows()
-        .map(search)
-        .collect::<Result<Vec<_>, _>>()
-        .map(|all| all.into_iter().unzip())
+    queries.iter_rows().map(search).collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().unzip())
 }
 
 /// 99th percentile by nearest rank.
@@ -183,20 +169,9 @@ fn p99(mut values: Vec<f64>) -> anyhow::Result<f64> {
 
 /// Twelve requirements, each with what sets it apart.
 pub fn twelve_requirements() -> [(&'static str, Requirement); 12] {
-    let need = |memory_gib, recall, p99_ms| Requirement {
-        memory_gib,
-        recall,
-        p99_ms,
-        ..LISTED
-    };
-    let million = |memory_gib, recall, p99_ms| Requirement {
-        rows: 1e6,
-        ..need(memory_gib, recall, p99_ms)
-    };
-    let updated = Requirement {
-        update_rate: 1e4,
-        ..LISTED
-    };
+    let need = |memory_gib, recall, p99_ms| Requirement { memory_gib, recall, p99_ms, ..LISTED };
+    let million = |memory_gib, recall, p99_ms| Requirement { rows: 1e6, ..need(memory_gib, recall, p99_ms) };
+    let updated = Requirement { update_rate: 1e4, ..LISTED };
     [
         ("100 billion, 50,000 GiB, as listed", LISTED),
         ("recall 0.99", need(5e4, 0.99, 80.0)),
@@ -223,11 +198,7 @@ pub fn decision_map(profiles: &[Profile]) -> Result<Vec<Area>, PlanError> {
         for recall in 0..=30 {
             let memory_gib = 2e3 * 10f64.powf(f64::from(step) / 13.0);
             let recall = 0.7 + f64::from(recall) / 100.0;
-            let need = Requirement {
-                memory_gib,
-                recall,
-                ..LISTED
-            };
+            let need = Requirement { memory_gib, recall, ..LISTED };
             if let Ok(choice) = recommend(&need, profiles)?
                 && let Some(series) = map.iter_mut().find(|(kind, _)| *kind == choice.kind)
             {
@@ -256,10 +227,7 @@ pub fn random_requirements(profiles: &[Profile], seed: u64) -> Result<Vec<Option
         let outcome = if let Ok(choice) = recommend(&need, profiles)? {
             let chosen = profiles.iter().find(|profile| profile.kind == choice.kind);
             let kept = chosen.is_some_and(|p| p.recall_max >= need.recall && p.shortfalls(&need).is_empty());
-            let richer = Requirement {
-                memory_gib: need.memory_gib * (1.0 + rng.uniform()),
-                ..need
-            };
+            let richer = Requirement { memory_gib: need.memory_gib * (1.0 + rng.uniform()), ..need };
             Some((kept, recommend(&richer, profiles)?.is_ok()))
         } else {
             None

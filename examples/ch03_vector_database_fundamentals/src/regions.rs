@@ -16,11 +16,7 @@ pub fn world(items: usize, requests: usize, seed: u64) -> Result<(Vec<Region>, V
     let zipf = Zipf::new(items, 1.0)?;
     let draw = |_| {
         let item = zipf.sample(&mut rng);
-        let from = if rng.chance(0.7) {
-            home[item]
-        } else {
-            anywhere(&mut rng)
-        };
+        let from = if rng.chance(0.7) { home[item] } else { anywhere(&mut rng) };
         Request { item, from }
     };
     let requests = (0..requests).map(draw).collect();
@@ -98,14 +94,9 @@ pub fn residency_drill() -> Result<Drill, ResidencyError> {
     use Jurisdiction::{China, Elsewhere, Eu};
     const ITEMS: u64 = 1_000;
     let mut store = ResidentStore::new(8);
-    let sites = [
-        ("US-East", Elsewhere),
-        ("EU-West", Eu),
-        ("EU-North", Eu),
-        ("China", China),
-        ("Latin America", Elsewhere),
-    ]
-    .map(|(name, under)| store.add_site(name, under, SiteKind::Store));
+    let sites =
+        [("US-East", Elsewhere), ("EU-West", Eu), ("EU-North", Eu), ("China", China), ("Latin America", Elsewhere)]
+            .map(|(name, under)| store.add_site(name, under, SiteKind::Store));
     let cache = store.add_site("EU cache", Eu, SiteKind::Cache);
     let [us, eu, eu_north, china, latin] = sites;
     let vector = |id: u64| -> Vec<f32> { (0..8).map(|i| ((id * 8 + i) as f32).sin()).collect() };
@@ -124,10 +115,7 @@ pub fn residency_drill() -> Result<Drill, ResidencyError> {
     // Ten EU users whose vectors arrive at the wrong door, and ten copies to the wrong site.
     let mut refused = 0;
     for attempt in 0..10 {
-        let tag = Tag {
-            user: ITEMS + attempt,
-            law: Law::EuOnly,
-        };
+        let tag = Tag { user: ITEMS + attempt, law: Law::EuOnly };
         let wrong = if attempt % 2 == 0 { us } else { china };
         refused += usize::from(store.write(wrong, ITEMS + attempt, tag, &vector(attempt), 2).is_err());
         refused += usize::from(store.replicate(attempt * 10, eu, latin, 2).is_err());
@@ -142,14 +130,9 @@ pub fn residency_drill() -> Result<Drill, ResidencyError> {
     let before = copies(&store);
     let mut found = 0;
     for &user in &deleted {
-        for (site, reader) in [
-            (us, Elsewhere),
-            (eu, Eu),
-            (eu_north, Eu),
-            (china, China),
-            (latin, Elsewhere),
-            (cache, Eu),
-        ] {
+        for (site, reader) in
+            [(us, Elsewhere), (eu, Eu), (eu_north, Eu), (china, China), (latin, Elsewhere), (cache, Eu)]
+        {
             let hits = store.search(site, reader, &vector(2 * user), 10, 3)?;
             found += hits.iter().filter(|id| **id / 2 == user).count();
         }

@@ -79,12 +79,7 @@ impl Comparison {
         for &pattern in patterns {
             for (fault, faults) in faults() {
                 let (outcome, led) = run_pattern(pattern, &faults, vectors, seed)?;
-                reports.push(Report {
-                    pattern,
-                    fault,
-                    outcome,
-                    led,
-                });
+                reports.push(Report { pattern, fault, outcome, led });
             }
         }
         Ok(Self(reports))
@@ -104,11 +99,7 @@ impl Comparison {
 
 /// Links between regions: 100 ms and as much again on average.
 pub fn far_links() -> Links {
-    Links {
-        delay: 100 * MILLISECOND,
-        jitter: 0.1,
-        timeout: 2 * SECOND,
-    }
+    Links { delay: 100 * MILLISECOND, jitter: 0.1, timeout: 2 * SECOND }
 }
 
 /// 5,000 operations, one every 20 ms, against one pattern with these faults: what clients saw, and the elections.
@@ -118,12 +109,7 @@ fn run_pattern(
     vectors: &Matrix,
     seed: u64,
 ) -> Result<(Outcome, Vec<(u64, Micros)>), ReplicaError> {
-    let work = Workload {
-        every: 20 * MILLISECOND,
-        recent: 25,
-        faults: faults.to_vec(),
-        ..Workload::new(seed)
-    };
+    let work = Workload { every: 20 * MILLISECOND, recent: 25, faults: faults.to_vec(), ..Workload::new(seed) };
     let (links, dim) = (far_links(), vectors.dim());
     match pattern {
         Pattern::Primary(acknowledge) => {
@@ -145,29 +131,15 @@ fn run_pattern(
 
 /// A workload against W of three and R of three with read repair.
 pub fn quorum(w: usize, r: usize, work: &Workload, vectors: &Matrix, seed: u64) -> Result<Outcome, ReplicaError> {
-    let config = QuorumConfig {
-        dim: vectors.dim(),
-        w,
-        r,
-        read_repair: ReadRepair::Background,
-    };
+    let config = QuorumConfig { dim: vectors.dim(), w, r, read_repair: ReadRepair::Background };
     let mut cluster = Cluster::new(Quorum::nodes(NODES, config)?, far_links(), seed)?;
     run(&mut cluster, work, vectors, Quorum::copy)
 }
 
 /// Share of writes that succeed when each node is up with probability `p` and `w` of three must have the write.
 pub fn availability(w: usize, p: f64, writes: usize, seed: u64) -> Result<f64, ReplicaError> {
-    let config = QuorumConfig {
-        dim: 1,
-        w,
-        r: 1,
-        read_repair: ReadRepair::Off,
-    };
-    let links = Links {
-        delay: MILLISECOND,
-        jitter: 0.0,
-        timeout: SECOND,
-    };
+    let config = QuorumConfig { dim: 1, w, r: 1, read_repair: ReadRepair::Off };
+    let links = Links { delay: MILLISECOND, jitter: 0.0, timeout: SECOND };
     let mut cluster = Cluster::new(Quorum::nodes(NODES, config)?, links, seed)?;
     let mut rng = SplitMix64::stream(seed, w as u64);
     for _ in 0..writes {
@@ -265,10 +237,6 @@ pub fn recommend(needs: Needs) -> (Pattern, usize, &'static str) {
         (Pattern::Primary(Acknowledge::Replicas(1)), "one region writes")
     };
     let by_size = (needs.vectors / VECTORS_A_SHARD).ceil();
-    let by_writes = if matches!(pattern, Pattern::Primary(_)) {
-        (needs.writes / WRITES_A_LEADER).ceil()
-    } else {
-        1.0
-    };
+    let by_writes = if matches!(pattern, Pattern::Primary(_)) { (needs.writes / WRITES_A_LEADER).ceil() } else { 1.0 };
     (pattern, by_size.max(by_writes).max(1.0) as usize, why)
 }

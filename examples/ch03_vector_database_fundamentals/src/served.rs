@@ -30,11 +30,7 @@ pub fn sharding(page: &mut Listing) -> anyhow::Result<()> {
 /// Whether a search sees the write before it, and how long it takes, by consistency level.
 #[cfg(not(feature = "milvus"))]
 pub fn consistency(page: &mut Listing) -> anyhow::Result<()> {
-    left_out(
-        page,
-        "reading after writing on a server",
-        "replication_quorum_simulation",
-    );
+    left_out(page, "reading after writing on a server", "replication_quorum_simulation");
     Ok(())
 }
 
@@ -87,13 +83,7 @@ mod with_server {
             "The server places a vector by a hash of its id, the random pattern above: every search goes to every shard, and \
              what it finds doesn't depend on their number.",
         );
-        let mut table = Table::new([
-            "shards asked for",
-            "shards kept",
-            "recall@10",
-            "writing",
-            "100 searches",
-        ]);
+        let mut table = Table::new(["shards asked for", "shards kept", "recall@10", "writing", "100 searches"]);
         let mut kept = Vec::new();
         for shards in [1, 4, 16] {
             let mut served = collection(&format!("sharding_{shards}"), shards)?;
@@ -105,13 +95,7 @@ mod with_server {
             let searching = started.elapsed();
             kept.push((usize::from(shards), served.shards()?, recall(&found, &exact)));
             let (asked, counted, recall) = kept[kept.len() - 1];
-            table.row([
-                asked.into(),
-                counted.into(),
-                num(recall, 3),
-                duration(writing),
-                duration(searching),
-            ]);
+            table.row([asked.into(), counted.into(), num(recall, 3), duration(writing), duration(searching)]);
             served.drop_collection()?;
         }
         page.table("One workload over more and more shards", &table);
@@ -144,12 +128,7 @@ mod with_server {
         let mut seen_at = Vec::new();
         let far = |i: u64| Matrix::from_vec(1, DIM, vec![100.0 + i as f32; DIM]);
         let mut next = rows as u64;
-        for level in [
-            Consistency::Strong,
-            Consistency::Session,
-            Consistency::Bounded,
-            Consistency::Eventual,
-        ] {
+        for level in [Consistency::Strong, Consistency::Session, Consistency::Bounded, Consistency::Eventual] {
             served.set_consistency(level);
             let (mut seen, mut taken) = (0, Duration::ZERO);
             for _ in 0..TRIES {
@@ -161,22 +140,14 @@ mod with_server {
                 seen += u64::from(hits.first().is_some_and(|hit| hit.id == next));
                 next += 1;
             }
-            table.row([
-                format!("{level:?}").into(),
-                seen.into(),
-                TRIES.into(),
-                duration(taken / TRIES as u32),
-            ]);
+            table.row([format!("{level:?}").into(), seen.into(), TRIES.into(), duration(taken / TRIES as u32)]);
             seen_at.push(seen);
         }
         page.table("Searching right after writing", &table);
-        page.claim("with strong consistency every search sees the write before it")
-            .equals(seen_at[0], TRIES);
-        page.claim("so does one that asks for its own writes only")
-            .equals(seen_at[1], TRIES);
+        page.claim("with strong consistency every search sees the write before it").equals(seen_at[0], TRIES);
+        page.claim("so does one that asks for its own writes only").equals(seen_at[1], TRIES);
         served.set_consistency(Consistency::Strong);
-        page.claim("in the end nothing is lost")
-            .equals(served.count()? as u64, next);
+        page.claim("in the end nothing is lost").equals(served.count()? as u64, next);
         Ok(served.drop_collection()?)
     }
 }

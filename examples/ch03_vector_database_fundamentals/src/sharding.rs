@@ -95,21 +95,15 @@ impl World {
             for &row in &asked {
                 loads[rule.route(self.vectors.row(row), 0)?[0]] += 1;
             }
-            let hottest = (0..loads.len())
-                .max_by_key(|&shard| (loads[shard], std::cmp::Reverse(shard)))
-                .unwrap_or(0);
+            let hottest = (0..loads.len()).max_by_key(|&shard| (loads[shard], std::cmp::Reverse(shard))).unwrap_or(0);
             history.push(Hottest {
                 shards: loads.len(),
                 share: loads[hottest] as f64 / asked.len() as f64,
                 skew: skew(&loads),
             });
             if split < splits {
-                let members: Vec<usize> = self
-                    .place(rule.clone())?
-                    .ids(hottest)
-                    .iter()
-                    .map(|&id| id as usize)
-                    .collect();
+                let members: Vec<usize> =
+                    self.place(rule.clone())?.ids(hottest).iter().map(|&id| id as usize).collect();
                 rule = rule.split(hottest, &self.vectors.select(&members), seed)?;
             }
         }
@@ -140,13 +134,7 @@ impl World {
         let mut seen: [Vec<usize>; REGIONS] = Default::default();
         for (from, seen) in seen.iter_mut().enumerate() {
             for query in self.queries.iter_rows() {
-                seen.extend(
-                    shards
-                        .search(query, from, K)?
-                        .hits
-                        .iter()
-                        .map(|hit| self.regions[hit.id as usize]),
-                );
+                seen.extend(shards.search(query, from, K)?.hits.iter().map(|hit| self.regions[hit.id as usize]));
             }
             seen.sort_unstable();
             seen.dedup();

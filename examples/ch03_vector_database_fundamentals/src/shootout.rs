@@ -44,16 +44,9 @@ pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> a
         entries.push(measure(family, setting, build, bytes, queries, &truth, search)?);
         Ok(())
     };
-    add("flat", "all".into(), build, flat.bytes() - 8 * ids.len(), &|q| {
-        flat.search_counted(q, K, &|_| true)
-    })?;
+    add("flat", "all".into(), build, flat.bytes() - 8 * ids.len(), &|q| flat.search_counted(q, K, &|_| true))?;
 
-    let config = IvfConfig {
-        lists: 128,
-        max_iter: 20,
-        seed,
-        ..IvfConfig::default()
-    };
+    let config = IvfConfig { lists: 128, max_iter: 20, seed, ..IvfConfig::default() };
     let start = Instant::now();
     let mut ivf = IvfIndex::train(vectors, L2, config)?;
     ivf.add(&ids, vectors)?;
@@ -64,11 +57,7 @@ pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> a
         })?;
     }
 
-    let config = HnswConfig {
-        ef_construction: 100,
-        seed,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { ef_construction: 100, seed, ..HnswConfig::default() };
     let mut hnsw = Hnsw::new(vectors.dim(), L2, config)?;
     let build = timed(|| hnsw.add(&ids, vectors))?;
     let bytes = hnsw.bytes();
@@ -83,13 +72,9 @@ pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> a
         }
         let mut lsh = Lsh::new(vectors.dim(), L2, LshConfig { tables, bits, seed })?;
         let build = timed(|| lsh.add(&ids, vectors))?;
-        add(
-            "LSH",
-            format!("{tables} tables x {bits} bits"),
-            build,
-            lsh.bytes(),
-            &|q| lsh.search_counted(q, K, &|_| true),
-        )?;
+        add("LSH", format!("{tables} tables x {bits} bits"), build, lsh.bytes(), &|q| {
+            lsh.search_counted(q, K, &|_| true)
+        })?;
     }
 
     for m in [8, 16] {
@@ -111,9 +96,7 @@ pub fn shootout(vectors: &Matrix, queries: &Matrix, seed: u64, short: bool) -> a
         let mut pq = IvfPq::train(vectors, L2, config)?;
         pq.add(&ids, vectors)?;
         let bytes = pq.bytes().codes + pq.bytes().codebooks;
-        add("PQ", format!("m {m}"), start.elapsed(), bytes, &|q| {
-            pq.search_counted(q, K, None, &|_| true)
-        })?;
+        add("PQ", format!("m {m}"), start.elapsed(), bytes, &|q| pq.search_counted(q, K, None, &|_| true))?;
     }
     Ok(entries)
 }
@@ -125,38 +108,25 @@ pub fn grown(vectors: &Matrix, queries: &Matrix, seed: u64) -> anyhow::Result<Ve
     let mut flat = FlatIndex::new(vectors.dim(), L2)?;
     flat.add(&ids, vectors)?;
     let truth = flat.search_batch(queries, K)?;
-    let config = IvfConfig {
-        lists: (vectors.rows() as f64).sqrt() as usize,
-        max_iter: 10,
-        seed,
-        ..IvfConfig::default()
-    };
+    let config =
+        IvfConfig { lists: (vectors.rows() as f64).sqrt() as usize, max_iter: 10, seed, ..IvfConfig::default() };
     let mut ivf = IvfIndex::train(vectors, L2, config)?;
     ivf.add(&ids, vectors)?;
-    let config = HnswConfig {
-        ef_construction: 60,
-        seed,
-        ..HnswConfig::default()
-    };
+    let config = HnswConfig { ef_construction: 60, seed, ..HnswConfig::default() };
     let mut hnsw = Hnsw::new(vectors.dim(), L2, config)?;
     hnsw.add(&ids, vectors)?;
     let measure =
         |family, setting: &str, search: &Search<'_>| measure(family, setting.into(), none, 0, queries, &truth, search);
     Ok(vec![
         measure("flat", "all", &|q| flat.search_counted(q, K, &|_| true))?,
-        measure("IVF", "sqrt(n) lists, nprobe 8", &|q| {
-            ivf.search_counted(q, K, Some(8), &|_| true)
-        })?,
+        measure("IVF", "sqrt(n) lists, nprobe 8", &|q| ivf.search_counted(q, K, Some(8), &|_| true))?,
         measure("HNSW", "ef 64", &|q| graph(&hnsw, q, 64))?,
     ])
 }
 
 fn graph(hnsw: &Hnsw, query: &[f32], ef: usize) -> Result<(Vec<Hit>, SearchStats), AnnError> {
     let (hits, cost) = hnsw.search_counted(query, K, ef, &|_| true)?;
-    let stats = SearchStats {
-        distance_evaluations: cost.distance_evaluations,
-        ..SearchStats::default()
-    };
+    let stats = SearchStats { distance_evaluations: cost.distance_evaluations, ..SearchStats::default() };
     Ok((hits, stats))
 }
 

@@ -15,23 +15,13 @@ pub const METRIC: Metric = Metric::Cosine;
 
 /// The graph of the benchmark: M 16, efConstruction 100, ef 50.
 pub fn graph_config() -> HnswConfig {
-    HnswConfig {
-        m: 16,
-        ef_construction: 100,
-        ef: 50,
-        ..HnswConfig::default()
-    }
+    HnswConfig { m: 16, ef_construction: 100, ef: 50, ..HnswConfig::default() }
 }
 
 /// Inverted lists of residual product codes, a byte for 8 values.
 pub fn code_config(dim: usize, lists: usize, nprobe: usize, rerank: usize) -> IvfPqConfig {
     IvfPqConfig {
-        ivf: IvfConfig {
-            lists,
-            nprobe,
-            max_iter: 10,
-            ..IvfConfig::default()
-        },
+        ivf: IvfConfig { lists, nprobe, max_iter: 10, ..IvfConfig::default() },
         subspaces: dim / 8,
         iterations: 5,
         rerank,
@@ -75,36 +65,19 @@ pub fn contenders(stored: &Matrix) -> anyhow::Result<Vec<Contender>> {
     let ids: Vec<u64> = (0..stored.rows() as u64).collect();
     let dim = stored.dim();
     let codes = code_config(dim, 100, 10, 100);
-    let hashes = LshConfig {
-        tables: 16,
-        bits: 6,
-        seed: 42,
-    };
+    let hashes = LshConfig { tables: 16, bits: 6, seed: 42 };
     let builds: [(&'static str, Build<'_>); 5] = [
         ("flat", Box::new(|| Ok(Box::new(FlatIndex::new(dim, METRIC)?)))),
-        (
-            "IVF",
-            Box::new(|| Ok(Box::new(IvfIndex::train(stored, METRIC, codes.ivf)?))),
-        ),
-        (
-            "HNSW",
-            Box::new(|| Ok(Box::new(Hnsw::new(dim, METRIC, graph_config())?))),
-        ),
-        (
-            "IVF-PQ",
-            Box::new(|| Ok(Box::new(IvfPq::train(stored, METRIC, codes)?))),
-        ),
+        ("IVF", Box::new(|| Ok(Box::new(IvfIndex::train(stored, METRIC, codes.ivf)?)))),
+        ("HNSW", Box::new(|| Ok(Box::new(Hnsw::new(dim, METRIC, graph_config())?)))),
+        ("IVF-PQ", Box::new(|| Ok(Box::new(IvfPq::train(stored, METRIC, codes)?)))),
         ("LSH", Box::new(|| Ok(Box::new(Lsh::new(dim, METRIC, hashes)?)))),
     ];
     let build = |(name, build): (&'static str, Build<'_>)| {
         let start = Instant::now();
         let mut index = build()?;
         index.add(&ids, stored)?;
-        Ok(Contender {
-            name,
-            index,
-            build: start.elapsed(),
-        })
+        Ok(Contender { name, index, build: start.elapsed() })
     };
     builds.into_iter().map(build).collect()
 }
@@ -127,19 +100,9 @@ pub struct Figures {
 
 /// Asks all queries three times, once more for 100 neighbours, and once from two threads.
 pub fn figures(subject: &dyn Subject, queries: &Matrix, truth: &[Vec<u64>]) -> anyhow::Result<Figures> {
-    let workload = Workload {
-        queries,
-        truth,
-        k: 10,
-        warmup: 20,
-        repeats: 3,
-    };
+    let workload = Workload { queries, truth, k: 10, warmup: 20, repeats: 3 };
     let report = workload.run(subject)?;
-    let deep = Workload {
-        k: 100,
-        repeats: 1,
-        ..workload
-    };
+    let deep = Workload { k: 100, repeats: 1, ..workload };
     let service = Quantiles::of(&report.service)?;
     let waited = Quantiles::of(&open_loop(&report.service, service.mean.mul_f64(1.0 / 0.7)))?;
     Ok(Figures {
@@ -155,21 +118,12 @@ pub fn figures(subject: &dyn Subject, queries: &Matrix, truth: &[Vec<u64>]) -> a
 /// The ids that an index answers with.
 pub fn answers(index: &dyn VectorIndex, queries: &Matrix, k: usize) -> anyhow::Result<Vec<Vec<u64>>> {
     let hits = index.search_batch(queries, k)?;
-    Ok(hits
-        .iter()
-        .map(|hits| hits.iter().map(|hit| hit.id).collect())
-        .collect())
+    Ok(hits.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect())
 }
 
 /// Mean recall@k, without a clock.
 pub fn mean_recall(index: &dyn VectorIndex, queries: &Matrix, truth: &[Vec<u64>], k: usize) -> anyhow::Result<f64> {
-    let workload = Workload {
-        queries,
-        truth,
-        k,
-        warmup: 0,
-        repeats: 1,
-    };
+    let workload = Workload { queries, truth, k, warmup: 0, repeats: 1 };
     Ok(workload.run(&Indexed(index))?.recall.mean.mean)
 }
 

@@ -47,9 +47,7 @@ fn main() -> anyhow::Result<()> {
     }
     page.table("Latency counts from submission, waiting included", &table);
     let speedups = speedups.join(", ");
-    page.text(format!(
-        "Speed-up here and now: {speedups}. Workers beyond the cores add none."
-    ));
+    page.text(format!("Speed-up here and now: {speedups}. Workers beyond the cores add none."));
 
     page.section("Micro-batches in virtual time");
     page.text("A query arrives every 500 us, 200 in all; the server takes 2,000 us and 50 us a query for a batch.");
@@ -135,36 +133,22 @@ fn main() -> anyhow::Result<()> {
     let readmitted = set.snapshot().health(clock.now());
     let refused: Vec<_> = (0..10).map(|_| set.call(|_, r| r.search(&[1.0; 3], K))).collect();
 
-    page.claim("1, 2 and 4 workers answer as one does")
-        .all(same, |same| same);
-    page.claim("batches of the five policies")
-        .equals(batches, [200, 19, 46, 25, 5]);
-    page.claim("mean latency of the five policies, us")
-        .equals(mean, [156_275.0, 5_068.0, 3_301.5, 4_150.0, 14_230.0]);
+    page.claim("1, 2 and 4 workers answer as one does").all(same, |same| same);
+    page.claim("batches of the five policies").equals(batches, [200, 19, 46, 25, 5]);
+    page.claim("mean latency of the five policies, us").equals(mean, [156_275.0, 5_068.0, 3_301.5, 4_150.0, 14_230.0]);
     page.claim("their p95, ms").equals(p95, [295.0, 7.55, 4.3, 5.9, 23.05]);
-    page.claim("their maximum, ms")
-        .equals(max, [310.5, 7.55, 4.4, 5.9, 24.05]);
-    page.claim("their queries a second")
-        .equals(qps, [487.805, 1885.014, 1960.784, 1962.709, 1890.359]);
-    page.claim("Little's law holds in all eight simulations")
-        .all(gaps, |gap| gap < 1e-9);
-    page.claim("a stopping batcher answers all, each with its own k")
-        .all(own_k, |own| own);
-    page.claim("and takes no more")
-        .fails(batcher.submit(1, vec![]), "has been stopped");
+    page.claim("their maximum, ms").equals(max, [310.5, 7.55, 4.4, 5.9, 24.05]);
+    page.claim("their queries a second").equals(qps, [487.805, 1885.014, 1960.784, 1962.709, 1890.359]);
+    page.claim("Little's law holds in all eight simulations").all(gaps, |gap| gap < 1e-9);
+    page.claim("a stopping batcher answers all, each with its own k").all(own_k, |own| own);
+    page.claim("and takes no more").fails(batcher.submit(1, vec![]), "has been stopped");
     page.claim("queries by replica under three policies")
         .equals(assigned, [[100, 100, 100], [144, 122, 34], [147, 146, 7]]);
-    page.claim("their mean and maximum latency, ms")
-        .equals(latency, [(44.24, 257.44), (1.6696, 4.0), (3.1168, 4.0)]);
-    page.claim("right answers despite a failing replica")
-        .equals(right, [300; 3]);
-    page.claim("which is let in again")
-        .equals(readmitted, [State::Closed; 3]);
-    page.claim("a query of the wrong dimension is refused")
-        .all(refused, |answer| answer.is_err());
-    page.claim("and held against no replica")
-        .equals(set.snapshot().health(clock.now()), [State::Closed; 3]);
-    page.claim("a replica of three is up, 99% each")
-        .close(availability(0.99, 3)?, 0.999_999, 1e-12);
+    page.claim("their mean and maximum latency, ms").equals(latency, [(44.24, 257.44), (1.6696, 4.0), (3.1168, 4.0)]);
+    page.claim("right answers despite a failing replica").equals(right, [300; 3]);
+    page.claim("which is let in again").equals(readmitted, [State::Closed; 3]);
+    page.claim("a query of the wrong dimension is refused").all(refused, |answer| answer.is_err());
+    page.claim("and held against no replica").equals(set.snapshot().health(clock.now()), [State::Closed; 3]);
+    page.claim("a replica of three is up, 99% each").close(availability(0.99, 3)?, 0.999_999, 1e-12);
     page.finish()
 }

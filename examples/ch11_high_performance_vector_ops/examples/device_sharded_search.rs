@@ -64,13 +64,7 @@ fn main() -> anyhow::Result<()> {
         for n in [1, 2, 10, 100] {
             let (side_by_side, in_turn) = (makespan(&stages, n)?, serial(&stages, n)?);
             let saved = num(in_turn / side_by_side, 3);
-            table.row([
-                name.as_str().into(),
-                n.into(),
-                num(side_by_side, 0),
-                num(in_turn, 0),
-                saved,
-            ]);
+            table.row([name.as_str().into(), n.into(), num(side_by_side, 0), num(in_turn, 0), saved]);
             limits.push((side_by_side, in_turn));
         }
         let mut curve = Vec::new();
@@ -101,20 +95,13 @@ fn main() -> anyhow::Result<()> {
         let cut_up = DeviceShards::new(&corpus, Precision::F32, shards)?;
         let start = Instant::now();
         same.push(cut_up.search_batch(&queries, K, 64)? == exact);
-        table.row([
-            shards.into(),
-            format!("{:?}", cut.lens()).into(),
-            duration(start.elapsed()),
-        ]);
+        table.row([shards.into(), format!("{:?}", cut.lens()).into(), duration(start.elapsed())]);
     }
     page.table("Shards (sizes of 1,000 rows; time on the large collection)", &table);
     let index = DeviceIndex::new(&corpus, Precision::F16)?;
-    let serially = page.timed("256 queries, one stage after the other", || {
-        index.search_batch(&queries, K, 32)
-    })?;
-    let pipelined = page.timed("256 queries, stages overlapped", || {
-        PipelinedSearch::new(&index, 32)?.search(&queries, K)
-    })?;
+    let serially = page.timed("256 queries, one stage after the other", || index.search_batch(&queries, K, 32))?;
+    let pipelined =
+        page.timed("256 queries, stages overlapped", || PipelinedSearch::new(&index, 32)?.search(&queries, K))?;
     let sixty = DeviceIndex::new(&Matrix::from_vec(1, 64, vec![60.0; 64])?, Precision::F16)?;
 
     let billion = Scan::new(1_000_000_000, 512, 2);
@@ -122,37 +109,20 @@ fn main() -> anyhow::Result<()> {
     let sizes = DeviceShards::new(&small, Precision::F32, 7)?.lens();
     page.claim("f16 storage: largest score error").at_most(one_side, 1.0e-4);
     page.claim("f16 on both sides").at_most(both_sides, 1.4e-4);
-    page.claim("f16 top-10 lists are those of f32")
-        .equals(f16_ids == ids(&plain), true);
-    page.claim("bytes in f16 and f32")
-        .equals((half.bytes(), full.bytes()), (128_000, 256_000));
-    page.claim("shards give the ids and score bits of one index")
-        .all(&same, |same| *same);
-    page.claim("1,000 rows in seven shards")
-        .equals(sizes, [143, 143, 143, 143, 143, 143, 142]);
-    page.claim("no shard is an error")
-        .fails(DeviceShards::new(&small, Precision::F32, 0), "shards is 0");
+    page.claim("f16 top-10 lists are those of f32").equals(f16_ids == ids(&plain), true);
+    page.claim("bytes in f16 and f32").equals((half.bytes(), full.bytes()), (128_000, 256_000));
+    page.claim("shards give the ids and score bits of one index").all(&same, |same| *same);
+    page.claim("1,000 rows in seven shards").equals(sizes, [143, 143, 143, 143, 143, 143, 142]);
+    page.claim("no shard is an error").fails(DeviceShards::new(&small, Precision::F32, 0), "shards is 0");
     let published = [(12.0, 12.0), (16.0, 24.0), (48.0, 120.0), (408.0, 1_200.0)];
-    page.claim("(4, 4, 4) overlapped and one by one")
-        .equals(&limits[..4], published);
+    page.claim("(4, 4, 4) overlapped and one by one").equals(&limits[..4], published);
     page.claim("(2, 5, 1), 10 batches").equals(limits[6], (53.0, 80.0));
-    page.claim("the pipeline gives the serial results in order")
-        .equals(pipelined == serially, true);
+    page.claim("the pipeline gives the serial results in order").equals(pipelined == serially, true);
     for (sentence, value, expected, tolerance) in [
-        (
-            "100 million vectors on an A100: ms a pass",
-            gpu.memory_ms(&large)?,
-            50.220_7,
-            1e-4,
-        ),
+        ("100 million vectors on an A100: ms a pass", gpu.memory_ms(&large)?, 50.220_7, 1e-4),
         ("a billion", gpu.memory_ms(&billion)?, 502.207, 1e-3),
         ("computing a batch of 100", gpu.compute_ms(&large, 100)?, 32.820_5, 1e-4),
-        (
-            "batch from which computing takes longer",
-            gpu.ridge_batch(2)?,
-            153.016,
-            1e-3,
-        ),
+        ("batch from which computing takes longer", gpu.ridge_batch(2)?, 153.016, 1e-3),
     ] {
         page.claim(sentence).close(value, expected, tolerance);
     }

@@ -20,13 +20,7 @@ fn main() -> anyhow::Result<()> {
         let mut chart = Chart::bars(format!("Dimensions read, {name}"), "dimensions", "vectors", labels);
         for scan in &scans {
             let answer = if scan.identical { "yes" } else { "no" };
-            table.row([
-                scan.name.into(),
-                duration(scan.time),
-                num(scan.work, 4),
-                num(scan.whole, 4),
-                answer.into(),
-            ]);
+            table.row([scan.name.into(), duration(scan.time), num(scan.work, 4), num(scan.whole, 4), answer.into()]);
             if !scan.dims_read.is_empty() {
                 let read = |&end: &usize| scan.dims_read.iter().filter(|&&dims| dims as usize == end).count();
                 chart = chart.series(scan.name, ends.iter().map(read));
@@ -68,10 +62,7 @@ fn main() -> anyhow::Result<()> {
 
     // The first neighbours on the reference vectors, with and without a filter.
     let (corpus, queries) = (unit_cube(11, 1_000, DIM), unit_cube(12, 5, DIM));
-    let all = [
-        scan(&corpus, queries.row(0), 1_000)?,
-        scan(&corpus, queries.row(1), 1_000)?,
-    ];
+    let all = [scan(&corpus, queries.row(0), 1_000)?, scan(&corpus, queries.row(1), 1_000)?];
     let ids = |hits: &[Hit]| hits.iter().take(K).map(|hit| hit.id).collect::<Vec<_>>();
     let mut flat = FlatIndex::new(DIM, Metric::Cosine)?;
     flat.add(&(0..1_000).collect::<Vec<_>>(), &corpus)?;
@@ -84,11 +75,9 @@ fn main() -> anyhow::Result<()> {
     .all(&identical, |same| *same);
     page.claim("the neighbours of the first reference query")
         .equals(ids(&all[0]), vec![259, 763, 913, 945, 359, 234, 810, 146, 31, 893]);
-    page.claim("and of the second")
-        .equals(ids(&all[1]), vec![297, 762, 608, 945, 402, 365, 784, 910, 716, 215]);
+    page.claim("and of the second").equals(ids(&all[1]), vec![297, 762, 608, 945, 402, 365, 784, 910, 716, 215]);
     for (hit, score) in all[0].iter().zip([0.504_359_5, 0.423_160_1, 0.376_290_4]) {
-        page.claim(format!("id {} scores {score}", hit.id))
-            .close(hit.score, score, 1e-6);
+        page.claim(format!("id {} scores {score}", hit.id)).close(hit.score, score, 1e-6);
     }
     for (share, (name, reference)) in shares.iter().zip([
         ("isotropic, largest contribution", 0.965_68),
@@ -96,18 +85,11 @@ fn main() -> anyhow::Result<()> {
         ("skewed, largest contribution", 0.303_96),
         ("skewed, Cauchy-Schwarz", 0.278_88),
     ]) {
-        page.claim(format!("share of multiply-adds, {name}"))
-            .close(*share, reference, 0.003);
+        page.claim(format!("share of multiply-adds, {name}")).close(*share, reference, 0.003);
     }
-    page.claim("the screen multiplies 12 of 2,000 vectors in full")
-        .close(rescored as f64 / 10.0, 12.0, 0.5);
-    page.claim("8-bit products are off by at most 0.0031")
-        .within(1e-4)
-        .at_most(error, 0.0031);
-    page.claim("and never by more than their own bound")
-        .within(1e-3)
-        .at_most(beyond, 0.0);
-    page.claim("a filter gives brute force on what passes")
-        .equals(ids(&odd), ids(&brute_odd));
+    page.claim("the screen multiplies 12 of 2,000 vectors in full").close(rescored as f64 / 10.0, 12.0, 0.5);
+    page.claim("8-bit products are off by at most 0.0031").within(1e-4).at_most(error, 0.0031);
+    page.claim("and never by more than their own bound").within(1e-3).at_most(beyond, 0.0);
+    page.claim("a filter gives brute force on what passes").equals(ids(&odd), ids(&brute_odd));
     page.finish()
 }

@@ -110,26 +110,17 @@ fn main() -> anyhow::Result<()> {
          disk alone; a tenth of the rows reaches it from a Zipf exponent of {low:.3} on."
     ));
 
-    page.claim("the file has 4096 bytes and 4 a value")
-        .equals(bytes, 4096 + (rows * dim * 4) as u64);
-    page.claim("every row is read back bit for bit")
-        .equals(in_order && in_any_order, true);
+    page.claim("the file has 4096 bytes and 4 a value").equals(bytes, 4096 + (rows * dim * 4) as u64);
+    page.claim("every row is read back bit for bit").equals(in_order && in_any_order, true);
     let same = |(a, b): (&Hit, &Hit)| a.id == b.id && (a.score - b.score).abs() < 1e-6;
-    page.claim("a scan finds the rows and scores that the flat index finds")
-        .all(found.iter().zip(&exact), same);
+    page.claim("a scan finds the rows and scores that the flat index finds").all(found.iter().zip(&exact), same);
     page.claim("a file cut off anywhere is refused or holds what was published")
         .all(outcomes, |outcome| outcome.is_some());
     page.claim("hits of LRU and LFU, then of all three after the flip")
-        .equals(
-            [0, 1, 3, 4, 5].map(|i| counts[i % 3][i / 3]),
-            [33_667, 36_541, 33_463, 33_513, 34_436],
-        );
-    page.claim("a fixed tenth hits as often as theory says")
-        .close(top, theory, 1e-3);
-    page.claim("the flawed statistic flatters LFU")
-        .close(share(counts[1][2]), 0.775_22, 1e-9);
-    page.claim("exponent at which a tenth of the rows gets 90 % of the accesses")
-        .close(low, 1.193_128, 1e-6);
+        .equals([0, 1, 3, 4, 5].map(|i| counts[i % 3][i / 3]), [33_667, 36_541, 33_463, 33_513, 34_436]);
+    page.claim("a fixed tenth hits as often as theory says").close(top, theory, 1e-3);
+    page.claim("the flawed statistic flatters LFU").close(share(counts[1][2]), 0.775_22, 1e-9);
+    page.claim("exponent at which a tenth of the rows gets 90 % of the accesses").close(low, 1.193_128, 1e-6);
     page.finish()
 }
 

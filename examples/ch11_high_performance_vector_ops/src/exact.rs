@@ -15,22 +15,10 @@ pub const K: usize = 10;
 pub const BLOCK: usize = 16;
 /// Four ways to end a product early.
 pub const VARIANTS: [(&str, Bound, DimOrder); 4] = [
-    (
-        "largest contribution, natural order",
-        Bound::MaxContribution,
-        DimOrder::Natural,
-    ),
-    (
-        "largest contribution, query's order",
-        Bound::MaxContribution,
-        DimOrder::QueryWeighted,
-    ),
+    ("largest contribution, natural order", Bound::MaxContribution, DimOrder::Natural),
+    ("largest contribution, query's order", Bound::MaxContribution, DimOrder::QueryWeighted),
     ("Cauchy-Schwarz, natural order", Bound::CauchySchwarz, DimOrder::Natural),
-    (
-        "Cauchy-Schwarz, corpus order",
-        Bound::CauchySchwarz,
-        DimOrder::MaxContribution,
-    ),
+    ("Cauchy-Schwarz, corpus order", Bound::CauchySchwarz, DimOrder::MaxContribution),
 ];
 
 /// `n` unit vectors, as they come or with component `j` divided by `j + 1` first.
@@ -68,10 +56,7 @@ pub struct Scan {
 pub fn all_scans(corpus: &Matrix, queries: &Matrix) -> Result<Vec<Scan>, AnnError> {
     let count = queries.rows() as f64;
     let products = count * corpus.rows() as f64;
-    let brute: Vec<Vec<Hit>> = queries
-        .iter_rows()
-        .map(|q| scan(corpus, q, K))
-        .collect::<Result<_, _>>()?;
+    let brute: Vec<Vec<Hit>> = queries.iter_rows().map(|q| scan(corpus, q, K)).collect::<Result<_, _>>()?;
     let ids: Vec<u64> = (0..corpus.rows() as u64).collect();
     let mut flat = FlatIndex::new(corpus.dim(), Metric::Dot)?;
     flat.add(&ids, corpus)?;
@@ -87,10 +72,7 @@ pub fn all_scans(corpus: &Matrix, queries: &Matrix) -> Result<Vec<Scan>, AnnErro
     let naive: Vec<Vec<Hit>> = queries.iter_rows().map(|q| one_by_one(corpus, q)).collect();
     let mut scans = vec![full("one multiplication at a time", start.elapsed(), &naive)];
     let start = Instant::now();
-    let single: Vec<Vec<Hit>> = queries
-        .iter_rows()
-        .map(|q| flat.search(q, K))
-        .collect::<Result<_, _>>()?;
+    let single: Vec<Vec<Hit>> = queries.iter_rows().map(|q| flat.search(q, K)).collect::<Result<_, _>>()?;
     scans.push(full("vector units", start.elapsed(), &single));
     let start = Instant::now();
     let batch = flat.search_batch(queries, K)?;
@@ -101,10 +83,7 @@ pub fn all_scans(corpus: &Matrix, queries: &Matrix) -> Result<Vec<Scan>, AnnErro
     for (name, bound, order) in VARIANTS {
         let pruned = PrunedFlat::new(corpus, BLOCK, bound, order)?;
         let start = Instant::now();
-        let found: Vec<_> = queries
-            .iter_rows()
-            .map(|q| pruned.search(q, K))
-            .collect::<Result<_, _>>()?;
+        let found: Vec<_> = queries.iter_rows().map(|q| pruned.search(q, K)).collect::<Result<_, _>>()?;
         let time = start.elapsed();
         let read: u64 = found.iter().map(|f| f.stats.values_read).sum();
         let whole: u64 = found.iter().map(|f| f.stats.distance_evaluations).sum();
@@ -119,10 +98,7 @@ pub fn all_scans(corpus: &Matrix, queries: &Matrix) -> Result<Vec<Scan>, AnnErro
     }
     let screen = Int8Screen::new(corpus)?;
     let start = Instant::now();
-    let found: Vec<_> = queries
-        .iter_rows()
-        .map(|q| screen.search(q, K))
-        .collect::<Result<_, _>>()?;
+    let found: Vec<_> = queries.iter_rows().map(|q| screen.search(q, K)).collect::<Result<_, _>>()?;
     let time = start.elapsed();
     let whole: u64 = found.iter().map(|f| f.stats.distance_evaluations).sum();
     scans.push(Scan {
@@ -147,8 +123,5 @@ fn one_by_one(corpus: &Matrix, query: &[f32]) -> Vec<Hit> {
 }
 
 fn same_ids(a: &[Vec<Hit>], b: &[Vec<Hit>]) -> bool {
-    a.iter()
-        .flatten()
-        .map(|hit| hit.id)
-        .eq(b.iter().flatten().map(|hit| hit.id))
+    a.iter().flatten().map(|hit| hit.id).eq(b.iter().flatten().map(|hit| hit.id))
 }

@@ -73,11 +73,7 @@ pub fn by_precision(corpus: &Matrix, queries: &Matrix, exact: &[Vec<Hit>]) -> Re
         name: "int8",
         bytes: index.value_bytes(),
         recall: recall(&found, exact),
-        error: f64::from(
-            ranks
-                .map(|(found, exact)| (found.score - exact.score).abs())
-                .fold(0.0, f32::max),
-        ),
+        error: f64::from(ranks.map(|(found, exact)| (found.score - exact.score).abs()).fold(0.0, f32::max)),
         times: vec![Duration::ZERO, Duration::ZERO, time],
     });
     Ok(all)

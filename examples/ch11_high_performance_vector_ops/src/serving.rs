@@ -21,11 +21,7 @@ struct Faults {
 impl Flaky {
     /// A replica that doesn't fail yet.
     pub fn new(index: Arc<dyn VectorIndex>, seed: u64) -> Self {
-        let faults = Mutex::new(Faults {
-            share: 0.0,
-            rng: SplitMix64::new(seed),
-            failed: 0,
-        });
+        let faults = Mutex::new(Faults { share: 0.0, rng: SplitMix64::new(seed), failed: 0 });
         Self { index, faults }
     }
 
@@ -49,8 +45,6 @@ impl Flaky {
                 return Err(Failure::Replica("no answer".into()));
             }
         }
-        self.index
-            .search(query, k)
-            .map_err(|error| Failure::Request(error.to_string()))
+        self.index.search(query, k).map_err(|error| Failure::Request(error.to_string()))
     }
 }

@@ -69,10 +69,7 @@ impl Corpus {
         ivf.add(&ids, vectors)?;
         let ivf_build = start.elapsed();
         let start = Instant::now();
-        let config = HnswConfig {
-            ef_construction,
-            ..HnswConfig::default()
-        };
+        let config = HnswConfig { ef_construction, ..HnswConfig::default() };
         let mut hnsw = Hnsw::new(vectors.dim(), Metric::Cosine, config)?;
         hnsw.add(&ids, vectors)?;
         let builds = [ivf_build, start.elapsed()];

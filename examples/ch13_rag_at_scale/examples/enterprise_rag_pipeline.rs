@@ -18,23 +18,13 @@ use std::time::Duration;
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let entities = page.size(60, 5_000);
-    let corpus = FactCorpus::generate(FactConfig {
-        entities,
-        seed: page.seed_or(13),
-        ..FactConfig::default()
-    })?;
+    let corpus = FactCorpus::generate(FactConfig { entities, seed: page.seed_or(13), ..FactConfig::default() })?;
     let wordnet = WordNet::load()?;
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     let documents = documents(&corpus);
     let generator = generator(&corpus, encoder.as_ref())?;
     let mut pipeline = page.timed("index documents and sentences", || {
-        RagPipeline::new(
-            &documents,
-            processor(&corpus, &wordnet),
-            encoder.as_ref(),
-            &generator,
-            RagConfig::default(),
-        )
+        RagPipeline::new(&documents, processor(&corpus, &wordnet), encoder.as_ref(), &generator, RagConfig::default())
     })?;
 
     // Half of the questions teach the system how sure it may be; everything below is measured on the other half.
@@ -48,22 +38,13 @@ fn main() -> anyhow::Result<()> {
     pipeline.fit_confidence(&experience)?;
 
     page.section("One question, stage by stage");
-    let changed = corpus
-        .contradictions
-        .iter()
-        .find(|c| c.kind == ContradictionKind::Temporal && c.attribute == Attribute::Price);
+    let changed =
+        corpus.contradictions.iter().find(|c| c.kind == ContradictionKind::Temporal && c.attribute == Attribute::Price);
     let entity = changed.map_or(0, |c| c.entity);
-    trace(
-        &mut page,
-        &corpus,
-        &pipeline.answer(&corpus.question(entity, Attribute::Price, 0).text)?,
-    );
+    trace(&mut page, &corpus, &pipeline.answer(&corpus.question(entity, Attribute::Price, 0).text)?);
     let never = corpus.unstated(entity).unwrap_or(Attribute::Price);
     let silent = pipeline.answer(&corpus.question(entity, never, 0).text)?;
-    page.text(format!(
-        "Question: {} Answer: {} (No document states it.)",
-        silent.query.text, silent.answer.text
-    ));
+    page.text(format!("Question: {} Answer: {} (No document states it.)", silent.query.text, silent.answer.text));
 
     page.section("180 questions, 60 of which the documents don't answer");
     let mut responses: Vec<(&Question, RagResponse)> = Vec::new();
@@ -77,34 +58,24 @@ fn main() -> anyhow::Result<()> {
 
     // The two fixtures of the chapter.
     let mut lists = vec![vec!['a', 'b', 'c'], vec!['b', 'd', 'a']];
-    let order = |lists: &[Vec<char>]| {
-        reciprocal_rank_fusion(lists, RRF_K)
-            .iter()
-            .map(|f| f.0)
-            .collect::<String>()
-    };
+    let order = |lists: &[Vec<char>]| reciprocal_rank_fusion(lists, RRF_K).iter().map(|f| f.0).collect::<String>();
     let two = order(&lists);
     lists.push(vec!['c', 'd', 'a']);
     page.claim("fusing abc, bda and then cda gives badc, then abcd")
         .equals((two.as_str(), order(&lists).as_str()), ("badc", "abcd"));
-    page.claim("fused recall of gold documents in ten is at least 0.95")
-        .at_least(fused, 0.95);
-    page.claim("\"IVF vs HNSW\" is a comparison, \"Do the TVs ship with HDMI 2.1?\" isn't")
-        .equals(
-            (Intent::of("IVF vs HNSW"), Intent::of("Do the TVs ship with HDMI 2.1?")),
-            (Intent::Comparison, Intent::Factual),
-        );
+    page.claim("fused recall of gold documents in ten is at least 0.95").at_least(fused, 0.95);
+    page.claim("\"IVF vs HNSW\" is a comparison, \"Do the TVs ship with HDMI 2.1?\" isn't").equals(
+        (Intent::of("IVF vs HNSW"), Intent::of("Do the TVs ship with HDMI 2.1?")),
+        (Intent::Comparison, Intent::Factual),
+    );
     page.claim("the standby time of a product is not a time by somebody")
         .equals(Filters::of("standby time of the Ember Drone").is_empty(), true);
-    let filtered = pipeline.answer(&format!(
-        "What do posts by {} from 2023 say about price?",
-        corpus.documents[0].author
-    ))?;
-    page.claim("a question for one author and year retrieves only such documents")
-        .all(&filtered.retrieved, |d| {
-            let document = &corpus.documents[d.id];
-            document.author == corpus.documents[0].author && document.date.year() == 2023
-        });
+    let filtered =
+        pipeline.answer(&format!("What do posts by {} from 2023 say about price?", corpus.documents[0].author))?;
+    page.claim("a question for one author and year retrieves only such documents").all(&filtered.retrieved, |d| {
+        let document = &corpus.documents[d.id];
+        document.author == corpus.documents[0].author && document.date.year() == 2023
+    });
     page.finish()
 }
 
@@ -143,16 +114,9 @@ fn retrieval(
     let mut table = Table::new(["stage", "mean time", "still answerable"]);
     for (stage, share) in survival(responses).into_iter().enumerate() {
         let total: Duration = responses.iter().map(|(_, r)| r.timings[stage].1).sum();
-        table.row([
-            responses[0].1.timings[stage].0.into(),
-            duration(total / responses.len() as u32),
-            pct(share, 1),
-        ]);
+        table.row([responses[0].1.timings[stage].0.into(), duration(total / responses.len() as u32), pct(share, 1)]);
     }
-    page.table(
-        "Stages: what they cost, and for how many of 120 questions the answer survives",
-        &table,
-    );
+    page.table("Stages: what they cost, and for how many of 120 questions the answer survives", &table);
     page.claim("fusion loses at most 0.01 to the better single method")
         .at_least(recalls[3], recalls[1].max(recalls[2]) - 0.01);
     Ok(recalls[3])
@@ -162,17 +126,12 @@ fn retrieval(
 fn answers(page: &mut Listing, corpus: &FactCorpus, held_out: &[&(&Question, RagResponse)]) {
     let mut table = Table::new(["questions", "asked", "right", "wrong", "withheld"]);
     let mut totals = [(0, 0, 0); 2];
-    let groups = Intent::ALL
-        .iter()
-        .map(|i| (Some(*i), i.to_string()))
-        .chain([(None, "unanswerable".to_owned())]);
+    let groups = Intent::ALL.iter().map(|i| (Some(*i), i.to_string())).chain([(None, "unanswerable".to_owned())]);
     for (intent, name) in groups {
         let group: Vec<_> = held_out
             .iter()
             .filter(|(q, _)| {
-                intent.map_or(!q.answerable(), |i| {
-                    q.answerable() && format!("{:?}", q.intent) == format!("{i:?}")
-                })
+                intent.map_or(!q.answerable(), |i| q.answerable() && format!("{:?}", q.intent) == format!("{i:?}"))
             })
             .collect();
         let right = group.iter().filter(|(q, r)| is_correct(&r.answer, q, corpus)).count();
@@ -190,16 +149,12 @@ fn answers(page: &mut Listing, corpus: &FactCorpus, held_out: &[&(&Question, Rag
     page.table("Answers on the held-out half, by intent", &table);
     let [answerable, unanswerable] = totals;
     let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
-    let intents = held_out
-        .iter()
-        .filter(|(q, r)| format!("{:?}", q.intent) == format!("{:?}", r.query.intent))
-        .count();
+    let intents = held_out.iter().filter(|(q, r)| format!("{:?}", q.intent) == format!("{:?}", r.query.intent)).count();
     page.claim("the intent is recognised for at least 95% of the questions")
         .at_least(share(intents, held_out.len()), 0.95);
     page.claim("at least 85% of the answerable questions get exactly the right value")
         .at_least(share(answerable.1, answerable.0), 0.85);
-    page.claim("at most 15% of them are withheld")
-        .at_most(share(answerable.2, answerable.0), 0.15);
+    page.claim("at most 15% of them are withheld").at_most(share(answerable.2, answerable.0), 0.15);
     page.claim(
         "at least 80% of the unanswerable ones are declined, of which a system that always answers declines none",
     )
@@ -217,28 +172,16 @@ fn calibration(page: &mut Listing, corpus: &FactCorpus, held_out: &[&(&Question,
     let fitted = expected_calibration_error(&confidence, &right, 10)?;
     let constant = expected_calibration_error(&vec![0.85; right.len()], &right, 10)?;
     let bins = reliability(&confidence, &right, 10)?;
-    let points: Vec<(f64, f64)> = bins
-        .iter()
-        .filter(|b| b.count > 0)
-        .map(|b| (b.confidence, b.accuracy))
-        .collect();
-    let chart = Chart::lines(
-        "Confidence against accuracy, held-out half",
-        "confidence",
-        "share right",
-    )
-    .series("fitted", points)
-    .series("perfect", [(0.0, 0.0), (1.0, 1.0)]);
+    let points: Vec<(f64, f64)> = bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
+    let chart = Chart::lines("Confidence against accuracy, held-out half", "confidence", "share right")
+        .series("fitted", points)
+        .series("perfect", [(0.0, 0.0), (1.0, 1.0)]);
     page.chart("calibration.svg", &chart)?;
     let mut table = Table::new(["confidence", "calibration error (10 bins)"]);
-    table.row([
-        "logistic on match, margin and support".into(),
-        num(fitted, 3).within(0.02),
-    ]);
+    table.row(["logistic on match, margin and support".into(), num(fitted, 3).within(0.02)]);
     table.row(["constant 0.85".into(), num(constant, 3).within(0.02)]);
     page.table("Confidence that a correct answer was found", &table);
-    page.claim("the fitted confidence is off by at most 0.15")
-        .at_most(fitted, 0.15);
+    page.claim("the fitted confidence is off by at most 0.15").at_most(fitted, 0.15);
     page.claim("and by less than a constant 0.85").less(fitted, constant);
     Ok(())
 }

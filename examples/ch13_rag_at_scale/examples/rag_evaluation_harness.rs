@@ -17,11 +17,7 @@ use eas_text::encoder::SentenceEncoder;
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let entities = page.size(60, 1_000);
-    let corpus = FactCorpus::generate(FactConfig {
-        entities,
-        seed: page.seed_or(13),
-        ..FactConfig::default()
-    })?;
+    let corpus = FactCorpus::generate(FactConfig { entities, seed: page.seed_or(13), ..FactConfig::default() })?;
     let encoder = eas_text::encoder::load(page.encoder().name())?;
     let graded = page.timed("take the corpus apart", || GradedCorpus::new(&corpus, encoder.as_ref()))?;
     ranked_lists(&mut page)?;
@@ -50,11 +46,7 @@ fn ranked_lists(page: &mut Listing) -> anyhow::Result<()> {
     page.table("Means over the four queries", &table);
     for (name, value, expected) in [
         ("recall@3 is 0.583333", report.recall, 0.583_333),
-        (
-            "precision@3 is 0.333333, although one list has only two documents",
-            report.precision,
-            0.333_333,
-        ),
+        ("precision@3 is 0.333333, although one list has only two documents", report.precision, 0.333_333),
         ("the mean reciprocal rank is 0.625", report.mrr, 0.625),
         ("mean average precision is 0.541667", report.map, 0.541_667),
         ("nDCG@3 is 0.583457", report.ndcg, 0.583_457),
@@ -62,8 +54,7 @@ fn ranked_lists(page: &mut Listing) -> anyhow::Result<()> {
         page.claim(name).close(value, expected, 1e-6);
     }
     let twice = judged(&["d1", "d1", "d2"], &[("d1", 1)]);
-    page.claim("a list that names a document twice is refused")
-        .fails(evaluate(&[twice], 3), "same item");
+    page.claim("a list that names a document twice is refused").fails(evaluate(&[twice], 3), "same item");
     Ok(())
 }
 
@@ -104,22 +95,12 @@ fn sensitivity(page: &mut Listing, graded: &GradedCorpus<'_>) -> anyhow::Result<
         };
         overlap[slice] = (0..gold.len()).map(shared).sum::<f64>() / gold.len() as f64 - 1.0;
     }
-    let mut table = Table::new([
-        "change of the mean",
-        "wrong value",
-        "moved",
-        "dropped",
-        "added",
-        "removed",
-    ]);
+    let mut table = Table::new(["change of the mean", "wrong value", "moved", "dropped", "added", "removed"]);
     for (metric, row) in metrics.iter().zip(&deltas) {
         table.row(std::iter::once(metric.0.into()).chain(row.map(|d| num(d, 3))));
     }
     table.row(std::iter::once("(word overlap)".into()).chain(overlap.map(|d| num(d, 3))));
-    page.table(
-        "Metric by fault: value, citation moved, citation dropped, sentence added, fact removed",
-        &table,
-    );
+    page.table("Metric by fault: value, citation moved, citation dropped, sentence added, fact removed", &table);
 
     // Rows: faithfulness, citation recall, citation precision, correctness, completeness, relevance.
     let expected = [
@@ -132,17 +113,13 @@ fn sensitivity(page: &mut Listing, graded: &GradedCorpus<'_>) -> anyhow::Result<
     ];
     let cells = |row: usize| (0..5).map(move |slice| (row, slice));
     page.claim("each of the 30 cells is as planted, to 0.03")
-        .all((0..6).flat_map(cells), |(row, slice)| {
-            (deltas[row][slice] - expected[row][slice]).abs() <= 0.03
-        });
+        .all((0..6).flat_map(cells), |(row, slice)| (deltas[row][slice] - expected[row][slice]).abs() <= 0.03);
     page.claim("word overlap hardly sees a wrong value: it moves less than half as far as correctness")
         .greater(overlap[0], 0.5 * deltas[3][0]);
     let mut turned = gold_scores.clone();
     turned.reverse();
-    page.claim("the order of the samples doesn't matter").equals(
-        mean_of(&turned, METRICS[0], 200, 1)?.mean,
-        mean_of(&gold_scores, METRICS[0], 200, 1)?.mean,
-    );
+    page.claim("the order of the samples doesn't matter")
+        .equals(mean_of(&turned, METRICS[0], 200, 1)?.mean, mean_of(&gold_scores, METRICS[0], 200, 1)?.mean);
     Ok(())
 }
 
@@ -185,22 +162,14 @@ fn whole_system(page: &mut Listing, graded: &GradedCorpus<'_>, encoder: &dyn Sen
     let wordnet = WordNet::load()?;
     let documents = documents(corpus);
     let generator = generator(corpus, encoder)?;
-    let pipeline = RagPipeline::new(
-        &documents,
-        processor(corpus, &wordnet),
-        encoder,
-        &generator,
-        RagConfig::default(),
-    )?;
+    let pipeline =
+        RagPipeline::new(&documents, processor(corpus, &wordnet), encoder, &generator, RagConfig::default())?;
     let (mut scores, mut recalls, mut exact) = (Vec::new(), Vec::new(), Vec::new());
     for question in questions(corpus, page.seed_or(13)).iter().filter(|q| q.answerable()) {
         let response = pipeline.answer(&question.text)?;
         let ids: Vec<usize> = response.reranked.iter().map(|d| d.id).collect();
         recalls.push(recall_at_k(&ids, &question.gold_documents(), 10)?);
-        let context = response
-            .contexts
-            .iter()
-            .flat_map(|c| c.sentences.iter().map(|s| (c.document, s.0)));
+        let context = response.contexts.iter().flat_map(|c| c.sentences.iter().map(|s| (c.document, s.0)));
         scores.push(score(&graded.answered(question, &response.answer, context)));
         exact.push(f64::from(u8::from(is_correct(&response.answer, question, corpus))));
     }
@@ -220,15 +189,10 @@ fn whole_system(page: &mut Listing, graded: &GradedCorpus<'_>, encoder: &dyn Sen
     }
     page.table("Scores with bootstrap intervals", &table);
     let of = |name: &str| rows.iter().find(|r| r.0 == name).map_or(f64::NAN, |r| r.1.mean);
-    let broken = Acceptance::default().broken(
-        of("recall@10"),
-        of("correctness"),
-        of("faithfulness"),
-        of("citation recall"),
-    );
+    let broken =
+        Acceptance::default().broken(of("recall@10"), of("correctness"), of("faithfulness"), of("citation recall"));
     page.claim("recall, correctness and faithfulness of 0.8 and citation recall of 0.7: the system is accepted")
         .equals(broken, Vec::<&str>::new());
-    page.claim("the typed values are exactly right for at least 85%")
-        .at_least(of("exactly right"), 0.85);
+    page.claim("the typed values are exactly right for at least 85%").at_least(of("exactly right"), 0.85);
     Ok(())
 }

@@ -17,51 +17,14 @@ use std::collections::BTreeSet;
 /// Words and phrases with which people ask for an attribute; written without looking at the corpus's own phrasings, as a first guess of
 /// what users will say.
 const ASKED: [(Attribute, &[&str]); 8] = [
-    (
-        Attribute::Price,
-        &["price", "cost", "how much to pay", "expensive", "money", "dollars"],
-    ),
+    (Attribute::Price, &["price", "cost", "how much to pay", "expensive", "money", "dollars"]),
     (Attribute::Memory, &["memory", "ram", "gigabytes of storage"]),
-    (
-        Attribute::Weight,
-        &["weight", "how heavy", "weigh", "mass in kilograms"],
-    ),
-    (
-        Attribute::Battery,
-        &[
-            "battery",
-            "hours on one charge",
-            "battery life",
-            "running time without power",
-        ],
-    ),
-    (
-        Attribute::Warranty,
-        &["warranty", "guarantee", "free repairs", "how long is it covered"],
-    ),
-    (
-        Attribute::Release,
-        &[
-            "release date",
-            "released",
-            "launch",
-            "on sale since when",
-            "date it came out",
-        ],
-    ),
-    (
-        Attribute::Protocols,
-        &[
-            "protocols",
-            "supported standards",
-            "wireless connections",
-            "compatible with",
-        ],
-    ),
-    (
-        Attribute::Colour,
-        &["colour", "finish of the case", "what it looks like", "appearance"],
-    ),
+    (Attribute::Weight, &["weight", "how heavy", "weigh", "mass in kilograms"]),
+    (Attribute::Battery, &["battery", "hours on one charge", "battery life", "running time without power"]),
+    (Attribute::Warranty, &["warranty", "guarantee", "free repairs", "how long is it covered"]),
+    (Attribute::Release, &["release date", "released", "launch", "on sale since when", "date it came out"]),
+    (Attribute::Protocols, &["protocols", "supported standards", "wireless connections", "compatible with"]),
+    (Attribute::Colour, &["colour", "finish of the case", "what it looks like", "appearance"]),
 ];
 
 /// The corpus as documents of the pipeline, ids kept.
@@ -87,11 +50,7 @@ pub fn processor<'a>(corpus: &FactCorpus, wordnet: &'a WordNet) -> QueryProcesso
 /// The encoder's.
 pub fn generator<'a>(corpus: &FactCorpus, encoder: &'a dyn SentenceEncoder) -> anyhow::Result<ExtractiveGenerator<'a>> {
     let extractor = ClaimExtractor::new(&corpus.entities, attribute_rules())?;
-    let slots = SlotReader::new(
-        extractor,
-        &ASKED.map(|(attribute, phrases)| (attribute.noun(), phrases)),
-        encoder,
-    )?;
+    let slots = SlotReader::new(extractor, &ASKED.map(|(attribute, phrases)| (attribute.noun(), phrases)), encoder)?;
     Ok(ExtractiveGenerator::new(encoder, 0.0, 1)?.with_slots(slots))
 }
 
@@ -128,21 +87,12 @@ pub fn questions(corpus: &FactCorpus, seed: u64) -> Vec<Question> {
 
 /// Whether the answer gives exactly the values asked for.
 pub fn is_correct(answer: &Answer, question: &Question, corpus: &FactCorpus) -> bool {
-    let given: BTreeSet<_> = answer
-        .facts
-        .iter()
-        .map(|f| (f.entity.as_str(), f.attribute.as_str(), f.value.clone()))
-        .collect();
+    let given: BTreeSet<_> =
+        answer.facts.iter().map(|f| (f.entity.as_str(), f.attribute.as_str(), f.value.clone())).collect();
     let gold: Option<BTreeSet<_>> = question
         .facts
         .iter()
-        .map(|f| {
-            Some((
-                corpus.entities[f.entity].as_str(),
-                f.attribute.noun(),
-                normal_form(f.value.as_ref()?),
-            ))
-        })
+        .map(|f| Some((corpus.entities[f.entity].as_str(), f.attribute.noun(), normal_form(f.value.as_ref()?))))
         .collect();
     !answer.abstained && gold.is_some_and(|gold| gold == given)
 }
@@ -207,13 +157,7 @@ pub fn trace(page: &mut Listing, corpus: &FactCorpus, response: &RagResponse) {
             num(after.kind.credibility(), 2),
         ]);
     }
-    page.table(
-        format!(
-            "{} candidates, the best four before and after reranking",
-            response.retrieved.len()
-        ),
-        &table,
-    );
+    page.table(format!("{} candidates, the best four before and after reranking", response.retrieved.len()), &table);
     let sentences: usize = response.contexts.iter().map(|c| c.sentences.len()).sum();
     page.text(format!(
         "Context: {sentences} sentences of {} documents, {} tokens",
@@ -241,13 +185,7 @@ pub fn trace(page: &mut Listing, corpus: &FactCorpus, response: &RagResponse) {
             other.title, other.date, c.other
         ));
     }
-    let sound = if response.problems.is_empty() {
-        "citations exist, are verbatim, and hold every number"
-    } else {
-        "REFUSED"
-    };
-    page.text(format!(
-        "Validation: {sound}; confidence {:.2}",
-        response.confidence.unwrap_or(f64::NAN)
-    ));
+    let sound =
+        if response.problems.is_empty() { "citations exist, are verbatim, and hold every number" } else { "REFUSED" };
+    page.text(format!("Validation: {sound}; confidence {:.2}", response.confidence.unwrap_or(f64::NAN)));
 }

@@ -39,13 +39,8 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, in the order of the slices that they are planted in.
-    pub const ALL: [Self; 5] = [
-        Self::WrongValue,
-        Self::MovedCitation,
-        Self::DroppedCitation,
-        Self::AddedSentence,
-        Self::RemovedFact,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::WrongValue, Self::MovedCitation, Self::DroppedCitation, Self::AddedSentence, Self::RemovedFact];
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
@@ -69,17 +64,11 @@ impl<'a> GradedCorpus<'a> {
         for document in &corpus.documents {
             let texts: Vec<&str> = document.sentences.iter().map(String::as_str).collect();
             let vectors = encoder.encode(&texts)?;
-            let own = texts
-                .iter()
-                .zip(vectors.iter_rows())
-                .map(|(text, vector)| statement(corpus, text, vector.to_vec()));
+            let own =
+                texts.iter().zip(vectors.iter_rows()).map(|(text, vector)| statement(corpus, text, vector.to_vec()));
             statements.push(own.collect());
         }
-        Ok(Self {
-            corpus,
-            encoder,
-            statements,
-        })
+        Ok(Self { corpus, encoder, statements })
     }
 
     fn at(&self, place: Place) -> Statement {
@@ -91,10 +80,7 @@ impl<'a> GradedCorpus<'a> {
     }
 
     fn fact(&self, entity: usize, attribute: &str, value: &Value) -> Fact {
-        Fact {
-            about: format!("{} / {attribute}", self.corpus.entities[entity]),
-            value: value.to_string(),
-        }
+        Fact { about: format!("{} / {attribute}", self.corpus.entities[entity]), value: value.to_string() }
     }
 
     fn gold_fact(&self, gold: &GoldFact) -> Option<Fact> {
@@ -108,14 +94,8 @@ impl<'a> GradedCorpus<'a> {
         RagSample {
             gold: question.facts.iter().filter_map(|f| self.gold_fact(f)).collect(),
             gold_vector: Vec::new(),
-            context: own
-                .flat_map(|d| (0..d.sentences.len()).map(|s| ((d.id, s), self.at((d.id, s)))))
-                .collect(),
-            relevant: question
-                .facts
-                .iter()
-                .flat_map(|f| f.sentences.iter().copied())
-                .collect(),
+            context: own.flat_map(|d| (0..d.sentences.len()).map(|s| ((d.id, s), self.at((d.id, s))))).collect(),
+            relevant: question.facts.iter().flat_map(|f| f.sentences.iter().copied()).collect(),
             answer: Vec::new(),
         }
     }
@@ -148,22 +128,11 @@ impl<'a> GradedCorpus<'a> {
             let place = (citation.document, citation.sentence);
             let entity = self.corpus.documents[place.0].entity;
             let name = self.corpus.entities[entity].as_str();
-            let stated = self
-                .corpus
-                .mentions
-                .iter()
-                .filter(|m| (m.document, m.sentence) == place);
+            let stated = self.corpus.mentions.iter().filter(|m| (m.document, m.sentence) == place);
             let attributes: Vec<&str> = stated.map(|m| m.attribute.noun()).collect();
-            let facts = answer
-                .facts
-                .iter()
-                .filter(|f| f.entity == name && attributes.contains(&f.attribute.as_str()));
+            let facts = answer.facts.iter().filter(|f| f.entity == name && attributes.contains(&f.attribute.as_str()));
             let facts = facts.map(|f| self.fact(entity, &f.attribute, &f.value)).collect();
-            sample.answer.push(AnswerSentence {
-                statement: self.at(place),
-                citations: vec![place],
-                facts,
-            });
+            sample.answer.push(AnswerSentence { statement: self.at(place), citations: vec![place], facts });
         }
         sample
     }
@@ -201,12 +170,8 @@ impl<'a> GradedCorpus<'a> {
                 first.facts = vec![self.fact(asked.entity, asked.attribute.noun(), &normal_form(&other.value))];
             }
             Fault::MovedCitation => {
-                let elsewhere: Vec<&Mention> = self
-                    .corpus
-                    .mentions
-                    .iter()
-                    .filter(|m| m.entity != asked.entity)
-                    .collect();
+                let elsewhere: Vec<&Mention> =
+                    self.corpus.mentions.iter().filter(|m| m.entity != asked.entity).collect();
                 if let Some(other) = rng.choose(&elsewhere) {
                     first.citations = vec![(other.document, other.sentence)];
                 }
@@ -222,11 +187,7 @@ impl<'a> GradedCorpus<'a> {
                 if let Some(extra) = rng.choose(&extras) {
                     let place = (extra.document, extra.sentence);
                     let facts = vec![self.fact(extra.entity, extra.attribute.noun(), &normal_form(&extra.value))];
-                    sample.answer.push(AnswerSentence {
-                        statement: self.at(place),
-                        citations: vec![place],
-                        facts,
-                    });
+                    sample.answer.push(AnswerSentence { statement: self.at(place), citations: vec![place], facts });
                 }
             }
             Fault::RemovedFact => {
@@ -240,16 +201,11 @@ impl<'a> GradedCorpus<'a> {
     fn with_value_of(&self, place: Place, other: &Mention, entity: usize) -> String {
         let (text, foreign) = (self.text(place), self.text((other.document, other.sentence)));
         let own = find_values(text);
-        let found = find_values(foreign)
-            .into_iter()
-            .find(|f| f.value == normal_form(&other.value));
+        let found = find_values(foreign).into_iter().find(|f| f.value == normal_form(&other.value));
         match (own.as_slice(), found) {
-            ([only], Some(found)) => format!(
-                "{}{}{}",
-                &text[..only.span.start],
-                &foreign[found.span],
-                &text[only.span.end..]
-            ),
+            ([only], Some(found)) => {
+                format!("{}{}{}", &text[..only.span.start], &foreign[found.span], &text[only.span.end..])
+            }
             _ => foreign.replace(&self.corpus.entities[other.entity], &self.corpus.entities[entity]),
         }
     }
@@ -273,12 +229,7 @@ fn statement(corpus: &FactCorpus, text: &str, vector: Vec<f32>) -> Statement {
     values.extend(COLOURS.iter().filter(|c| lower.contains(**c)).map(|c| (*c).to_owned()));
     Statement {
         values,
-        entities: corpus
-            .entities
-            .iter()
-            .filter(|e| text.contains(e.as_str()))
-            .cloned()
-            .collect(),
+        entities: corpus.entities.iter().filter(|e| text.contains(e.as_str())).cloned().collect(),
         words: content_terms(text).into_iter().collect(),
         vector,
     }

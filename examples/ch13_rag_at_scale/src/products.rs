@@ -13,56 +13,21 @@ pub fn attribute_rules() -> Vec<AttributeRule> {
         |attribute: Attribute, cues: &[&str], kind| AttributeRule::new(attribute.noun(), cues.iter().copied(), kind);
     vec![
         rule(Attribute::Price, &["cost*", "price*", "buy"], ValueKind::Money),
-        rule(
-            Attribute::Memory,
-            &["memory", "ram"],
-            ValueKind::Quantity(Unit::Gigabyte),
-        ),
-        rule(
-            Attribute::Weight,
-            &["weigh*", "scale", "mass"],
-            ValueKind::Quantity(Unit::Kilogram),
-        ),
-        rule(
-            Attribute::Battery,
-            &["battery", "charge", "runs for"],
-            ValueKind::Quantity(Unit::Hour),
-        ),
-        rule(
-            Attribute::Warranty,
-            &["warranty", "guarantee*", "repair*"],
-            ValueKind::Quantity(Unit::Month),
-        ),
-        rule(
-            Attribute::Release,
-            &["release*", "on sale", "shipped", "launch*"],
-            ValueKind::Date,
-        ),
-        rule(
-            Attribute::Protocols,
-            &["support*", "speaks", "protocols", "connect"],
-            ValueKind::Set(protocols),
-        ),
-        rule(
-            Attribute::Colour,
-            &["colour", "finished in", "comes in", "case"],
-            lead(&["in", "is"]),
-        ),
-        rule(
-            Attribute::Opinion,
-            &["setup", "setting up", "set up"],
-            ValueKind::Opinion,
-        ),
+        rule(Attribute::Memory, &["memory", "ram"], ValueKind::Quantity(Unit::Gigabyte)),
+        rule(Attribute::Weight, &["weigh*", "scale", "mass"], ValueKind::Quantity(Unit::Kilogram)),
+        rule(Attribute::Battery, &["battery", "charge", "runs for"], ValueKind::Quantity(Unit::Hour)),
+        rule(Attribute::Warranty, &["warranty", "guarantee*", "repair*"], ValueKind::Quantity(Unit::Month)),
+        rule(Attribute::Release, &["release*", "on sale", "shipped", "launch*"], ValueKind::Date),
+        rule(Attribute::Protocols, &["support*", "speaks", "protocols", "connect"], ValueKind::Set(protocols)),
+        rule(Attribute::Colour, &["colour", "finished in", "comes in", "case"], lead(&["in", "is"])),
+        rule(Attribute::Opinion, &["setup", "setting up", "set up"], ValueKind::Opinion),
     ]
 }
 
 /// A value of the fact corpus in normal form.
 pub fn normal_form(value: &FactValue) -> Value {
     match value {
-        FactValue::Money { cents } => Value::Money {
-            cents: *cents,
-            currency: Currency::Usd,
-        },
+        FactValue::Money { cents } => Value::Money { cents: *cents, currency: Currency::Usd },
         FactValue::Quantity { amount, unit } => Value::Quantity {
             micros: (amount * 1e6).round() as i64,
             unit: match unit {
@@ -75,11 +40,9 @@ pub fn normal_form(value: &FactValue) -> Value {
         FactValue::Date(day) => calendar(*day).map_or_else(|| Value::text(&day.to_string()), Value::Date),
         FactValue::Set(members) => Value::set(members),
         FactValue::Text(text) => Value::text(text),
-        FactValue::Opinion { positive } => Value::Opinion(if *positive {
-            Polarity::Positive
-        } else {
-            Polarity::Negative
-        }),
+        FactValue::Opinion { positive } => {
+            Value::Opinion(if *positive { Polarity::Positive } else { Polarity::Negative })
+        }
     }
 }
 
@@ -100,11 +63,7 @@ mod tests {
         for attribute in Attribute::TYPED.into_iter().chain([Attribute::Opinion]) {
             assert!(rules.iter().any(|rule| rule.name == attribute.noun()));
         }
-        assert!(
-            COLOURS
-                .iter()
-                .all(|c| normal_form(&FactValue::Text((*c).to_owned())) == Value::text(c))
-        );
+        assert!(COLOURS.iter().all(|c| normal_form(&FactValue::Text((*c).to_owned())) == Value::text(c)));
         assert_eq!(calendar(Day::new(2024, 2, 29)), Date::new(2024, 2, 29));
     }
 }

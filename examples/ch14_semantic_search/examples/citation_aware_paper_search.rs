@@ -14,10 +14,7 @@ use eas_retrieval::papers::{
 };
 use eas_text::lexical::{TfIdf, TfIdfConfig};
 
-const TEXT_ONLY: Scoring = Scoring {
-    prior: CitationPrior::None,
-    half_life: None,
-};
+const TEXT_ONLY: Scoring = Scoring { prior: CitationPrior::None, half_life: None };
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
@@ -28,21 +25,13 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["papers", "coupling (share references)", "co-citation (share citers)"]);
     for (a, b) in [(0, 1), (1, 2), (0, 2), (0, 3)] {
         let (coupling, cocitation) = (four.coupling(a, b), four.cocitation(a, b));
-        table.row([
-            format!("{} and {}", a + 1, b + 1).into(),
-            num(coupling.jaccard, 3),
-            num(cocitation.jaccard, 3),
-        ]);
+        table.row([format!("{} and {}", a + 1, b + 1).into(), num(coupling.jaccard, 3), num(cocitation.jaccard, 3)]);
     }
     page.table("Four papers, Jaccard overlap", &table);
 
     // 600 papers on 12 topics; every fifth is written in words that no query uses.
     let set = papers(page.size(600, 3_000), page.seed_or(3))?;
-    let texts: Vec<String> = set
-        .papers
-        .iter()
-        .map(|p| format!("{} {}", p.title, p.summary))
-        .collect();
+    let texts: Vec<String> = set.papers.iter().map(|p| format!("{} {}", p.title, p.summary)).collect();
     let model = TfIdf::fit(&texts, TfIdfConfig::default())?;
     let text = model.documents().to_dense();
     let aliases = AliasTable::new(&set.spellings)?;
@@ -121,13 +110,7 @@ fn main() -> anyhow::Result<()> {
     for &paper in &by_rank[..5] {
         let cited = smoothed.graph().cited_by(paper).len();
         let (topic, year) = (TOPICS[set.topics[paper]], set.papers[paper].year.to_string());
-        table.row([
-            paper.into(),
-            topic.into(),
-            year.into(),
-            cited.into(),
-            num(ranks[paper], 4),
-        ]);
+        table.row([paper.into(), topic.into(), year.into(), cited.into(), num(ranks[paper], 4)]);
     }
     page.table("The five most central papers", &table);
 
@@ -138,106 +121,58 @@ fn main() -> anyhow::Result<()> {
     let by_name = pairwise(&names, &truth)?;
     let clustered = pairwise(&found, &truth)?;
     let mut table = Table::new(["a person is", "precision", "recall", "F1"]);
-    for (way, s) in [
-        ("a name", by_name),
-        ("a name with co-authors or topic in common", clustered),
-    ] {
+    for (way, s) in [("a name", by_name), ("a name with co-authors or topic in common", clustered)] {
         table.row([way.into(), num(s.precision, 3), num(s.recall, 3), num(s.f1, 3)]);
     }
     page.table("Pairs of papers by the same person", &table);
 
     let points = |dialect: bool| {
         let of = (0..set.papers.len()).filter(|&i| set.dialect[i] == dialect);
-        of.map(|i| {
-            (
-                plain_cosine(&plain, &queries, &set, i),
-                plain_cosine(&smoothed, &queries, &set, i),
-            )
-        })
-        .collect::<Vec<(f64, f64)>>()
+        of.map(|i| (plain_cosine(&plain, &queries, &set, i), plain_cosine(&smoothed, &queries, &set, i)))
+            .collect::<Vec<(f64, f64)>>()
     };
-    let chart = Chart::scatter(
-        "Cosine to the query of the paper's own topic",
-        "text alone",
-        "smoothed over citations",
-    )
-    .series("ordinary", points(false))
-    .series("dialect", points(true));
+    let chart = Chart::scatter("Cosine to the query of the paper's own topic", "text alone", "smoothed over citations")
+        .series("ordinary", points(false))
+        .series("dialect", points(true));
     page.chart("smoothing.svg", &chart)?;
 
     let hits = |filter: &PaperFilter| smoothed.search(queries.row(0), set.papers.len(), filter, &Scoring::default());
-    let years = PaperFilter {
-        years: Some(2010..=2014),
-        ..PaperFilter::default()
-    };
-    let author = PaperFilter {
-        author: Some(set.papers[0].authors[0].clone()),
-        ..PaperFilter::default()
-    };
-    let entity = PaperFilter {
-        entity: Some(set.spellings[3][2].clone()),
-        ..PaperFilter::default()
-    };
+    let years = PaperFilter { years: Some(2010..=2014), ..PaperFilter::default() };
+    let author = PaperFilter { author: Some(set.papers[0].authors[0].clone()), ..PaperFilter::default() };
+    let entity = PaperFilter { entity: Some(set.spellings[3][2].clone()), ..PaperFilter::default() };
     let paper = |id: u32| &set.papers[id as usize];
     let graph = smoothed.graph();
     let unsmoothed = plain.search(queries.row(0), 50, &PaperFilter::default(), &TEXT_ONLY)?;
     let by_text = eas_tensor::top_k(&eas_tensor::kernels::dot_rows(queries.row(0), &text), 50);
 
-    page.claim("coupling of papers 1 and 2 is one half")
-        .equals(four.coupling(0, 1).jaccard, 0.5);
-    page.claim("coupling of papers 2 and 3 is one half")
-        .equals(four.coupling(1, 2).jaccard, 0.5);
-    page.claim("papers 1 and 3 share no reference")
-        .equals(four.coupling(0, 2).shared, 0);
-    page.claim("co-citation of papers 1 and 4 by Jaccard")
-        .close(four.cocitation(0, 3).jaccard, 1.0 / 3.0, 1e-9);
-    page.claim("co-citation of papers 1 and 4 by Salton")
-        .close(four.cocitation(0, 3).salton, 0.5, 1e-9);
-    page.claim("papers 2 and 3 cite something that cites paper 4")
-        .equals(four.two_hop(3), [1, 2]);
-    for (i, expected) in [0.298_018_667, 0.130_997_216, 0.130_997_216, 0.439_986_9]
-        .into_iter()
-        .enumerate()
-    {
-        page.claim(format!("PageRank of paper {} equals networkx", i + 1))
-            .close(rank[i], expected, 1e-8);
+    page.claim("coupling of papers 1 and 2 is one half").equals(four.coupling(0, 1).jaccard, 0.5);
+    page.claim("coupling of papers 2 and 3 is one half").equals(four.coupling(1, 2).jaccard, 0.5);
+    page.claim("papers 1 and 3 share no reference").equals(four.coupling(0, 2).shared, 0);
+    page.claim("co-citation of papers 1 and 4 by Jaccard").close(four.cocitation(0, 3).jaccard, 1.0 / 3.0, 1e-9);
+    page.claim("co-citation of papers 1 and 4 by Salton").close(four.cocitation(0, 3).salton, 0.5, 1e-9);
+    page.claim("papers 2 and 3 cite something that cites paper 4").equals(four.two_hop(3), [1, 2]);
+    for (i, expected) in [0.298_018_667, 0.130_997_216, 0.130_997_216, 0.439_986_9].into_iter().enumerate() {
+        page.claim(format!("PageRank of paper {} equals networkx", i + 1)).close(rank[i], expected, 1e-8);
     }
-    page.claim("text alone misses the dialect papers")
-        .at_most(recalls[0][2], 0.10);
+    page.claim("text alone misses the dialect papers").at_most(recalls[0][2], 0.10);
     page.claim("smoothing finds them").at_least(recalls[1][2], 0.85);
     page.claim("and nearly all papers").at_least(recalls[1][0], 0.95);
-    page.claim("with the bounded prior the first 20 stay on topic")
-        .at_least(ndcg[1][1], 0.95);
-    page.claim("the additive prior costs at least 0.2 of nDCG@20 (smoothed)")
-        .at_least(ndcg[1][1] - ndcg[2][1], 0.2);
-    page.claim("the additive prior costs at least 0.2 of nDCG@20 (text alone)")
-        .at_least(ndcg[1][0] - ndcg[2][0], 0.2);
-    page.claim("coupled papers are on the same topic")
-        .at_least(purity[0], 0.90);
-    page.claim("co-cited papers are on the same topic")
-        .at_least(purity[1], 0.70);
+    page.claim("with the bounded prior the first 20 stay on topic").at_least(ndcg[1][1], 0.95);
+    page.claim("the additive prior costs at least 0.2 of nDCG@20 (smoothed)").at_least(ndcg[1][1] - ndcg[2][1], 0.2);
+    page.claim("the additive prior costs at least 0.2 of nDCG@20 (text alone)").at_least(ndcg[1][0] - ndcg[2][0], 0.2);
+    page.claim("coupled papers are on the same topic").at_least(purity[0], 0.90);
+    page.claim("co-cited papers are on the same topic").at_least(purity[1], 0.70);
     page.claim("persons are told apart").at_least(clustered.f1, 0.9);
     page.claim("better than by name").greater(clustered.f1, by_name.f1);
-    page.claim("who cites and who is cited agree").all(0..graph.len(), |a| {
-        graph.cites(a).iter().all(|&b| graph.cited_by(b).contains(&a))
-    });
-    page.claim("a filter by year never leaks")
-        .all(hits(&years)?, |hit| (2010..=2014).contains(&paper(hit.id).year));
-    page.claim("nor one by author").all(hits(&author)?, |hit| {
-        paper(hit.id).authors.contains(&set.papers[0].authors[0])
-    });
+    page.claim("who cites and who is cited agree")
+        .all(0..graph.len(), |a| graph.cites(a).iter().all(|&b| graph.cited_by(b).contains(&a)));
+    page.claim("a filter by year never leaks").all(hits(&years)?, |hit| (2010..=2014).contains(&paper(hit.id).year));
+    page.claim("nor one by author")
+        .all(hits(&author)?, |hit| paper(hit.id).authors.contains(&set.papers[0].authors[0]));
     page.claim("nor one by entity, whatever the spelling")
-        .all(hits(&entity)?, |hit| {
-            paper(hit.id).entities["material"]
-                .iter()
-                .all(|e| set.spellings[3].contains(e))
-        });
+        .all(hits(&entity)?, |hit| paper(hit.id).entities["material"].iter().all(|e| set.spellings[3].contains(e)));
     page.claim("that filter finds several spellings").at_least(
-        hits(&entity)?
-            .iter()
-            .map(|hit| &paper(hit.id).entities["material"][0])
-            .collect::<BTreeSet<_>>()
-            .len(),
+        hits(&entity)?.iter().map(|hit| &paper(hit.id).entities["material"][0]).collect::<BTreeSet<_>>().len(),
         2,
     );
     page.claim("without smoothing the search is the text search").equals(
@@ -263,8 +198,5 @@ fn flat(persons: &[Vec<usize>]) -> Vec<usize> {
 }
 
 fn plain_cosine(index: &PaperIndex, queries: &eas_tensor::Matrix, set: &PaperSet, paper: usize) -> f64 {
-    f64::from(eas_tensor::kernels::dot(
-        queries.row(set.topics[paper]),
-        index.vectors().row(paper),
-    ))
+    f64::from(eas_tensor::kernels::dot(queries.row(set.topics[paper]), index.vectors().row(paper)))
 }

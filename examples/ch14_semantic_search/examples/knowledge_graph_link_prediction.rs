@@ -34,22 +34,14 @@ fn main() -> anyhow::Result<()> {
         let mut model = KgModel::new(&train, scorer, 32, seed)?;
         // A RotatE score adds up 16 complex numbers, so its distances are larger than TransE's one length.
         let margin = if scorer == Scorer::RotatE { 4.0 } else { 1.0 };
-        let training = KgTraining {
-            margin,
-            sampling,
-            epochs,
-            seed,
-            ..KgTraining::default()
-        };
+        let training = KgTraining { margin, sampling, epochs, seed, ..KgTraining::default() };
         training.run(&mut model, &train)?;
         Ok(model)
     };
     let facts_of = |relation: &str| -> Vec<Triple> {
         let id = Enterprise::relation(relation);
         let held_out = world.held_out.iter().filter(|fact| Some(fact[1]) == id);
-        held_out
-            .map(|&[head, relation, tail]| Triple::new(head, relation, tail))
-            .collect()
+        held_out.map(|&[head, relation, tail]| Triple::new(head, relation, tail)).collect()
     };
     let mrr = |model: &KgModel, relation: &str, exclude_head: bool| -> anyhow::Result<f64> {
         let ranks = tail_ranks(model, &known, &facts_of(relation), Candidates::Typed, exclude_head)?;
@@ -60,9 +52,7 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["model", "supplies", "works_with", "located_in", "purchased"]);
     let mut models = Vec::new();
     for scorer in [TRANSE, Scorer::DistMult, Scorer::ComplEx, Scorer::RotatE] {
-        let model = page.timed(format!("train {}", scorer.name()), || {
-            learn(scorer, Negatives::Mixed, 60)
-        })?;
+        let model = page.timed(format!("train {}", scorer.name()), || learn(scorer, Negatives::Mixed, 60))?;
         let mut row: Vec<Cell> = vec![scorer.name().into()];
         for relation in TESTED {
             row.push(num(mrr(&model, relation, true)?, 2).within(0.06));
@@ -70,13 +60,8 @@ fn main() -> anyhow::Result<()> {
         table.row(row);
         models.push(model);
     }
-    page.table(
-        "Filtered MRR of held-out tails among entities of the tail's kind",
-        &table,
-    );
-    let [transe, distmult, _, rotate] = &models[..] else {
-        unreachable!("four models were trained")
-    };
+    page.table("Filtered MRR of held-out tails among entities of the tail's kind", &table);
+    let [transe, distmult, _, rotate] = &models[..] else { unreachable!("four models were trained") };
 
     page.section("The choice of false facts decides what is learnt");
     page.text(
@@ -95,9 +80,7 @@ fn main() -> anyhow::Result<()> {
         Ok(hits as f64 / customers.len() as f64)
     };
     let length = |v: &[f32]| f64::from(v.iter().map(|x| x * x).sum::<f32>()).sqrt();
-    let uniform = page.timed("train TransE, uniform negatives", || {
-        learn(TRANSE, Negatives::Uniform, 60)
-    })?;
+    let uniform = page.timed("train TransE, uniform negatives", || learn(TRANSE, Negatives::Uniform, 60))?;
     let typed = page.timed("train TransE, typed negatives", || learn(TRANSE, Negatives::Typed, 60))?;
     let mut table = Table::new(["negatives", "supplies", "located_in", "purchased", "path finds region"]);
     for (name, model) in [("uniform", &uniform), ("typed", &typed), ("mixed", transe)] {
@@ -126,16 +109,11 @@ fn main() -> anyhow::Result<()> {
         }
     }
     page.claim("no recommendation repeats a known purchase or leaves the products")
-        .all(&recommended, |fact| {
-            !known.contains(*fact) && known.kind_name(known.kind(fact.tail)) == "product"
-        });
+        .all(&recommended, |fact| !known.contains(*fact) && known.kind_name(known.kind(fact.tail)) == "product");
     let mut twin_rank = 0.0;
     for &(original, twin) in &world.twins {
         let peers = transe.similar(&known, twin, usize::MAX)?;
-        let at = peers
-            .iter()
-            .position(|peer| peer.id == original)
-            .context("a twin is a customer")?;
+        let at = peers.iter().position(|peer| peer.id == original).context("a twin is a customer")?;
         twin_rank += 1.0 / (at + 1) as f64 / world.twins.len() as f64;
     }
     page.claim("of a customer entered twice, the original is near the top of the twin's neighbours (MRR)")
@@ -174,17 +152,12 @@ fn main() -> anyhow::Result<()> {
     let angles = vector(rotate, "works_with")?;
     page.claim("RotatE turns works_with by 0 or half a circle (mean |sin|)")
         .within(0.1)
-        .at_most(
-            angles.iter().map(|a| f64::from(a.sin().abs())).sum::<f64>() / angles.len() as f64,
-            0.2,
-        );
+        .at_most(angles.iter().map(|a| f64::from(a.sin().abs())).sum::<f64>() / angles.len() as f64, 0.2);
     page.claim("DistMult can't tell a fact from its reverse: equal scores but for rounding").all(&tests, |fact| {
         let reverse = Triple::new(fact.tail, fact.relation, fact.head);
         matches!((distmult.score(*fact), distmult.score(reverse)), (Ok(a), Ok(b)) if (a - b).abs() <= 1e-4 * a.abs().max(1.0))
     });
-    page.claim("managed_by then serves leads to the customer's region")
-        .within(0.1)
-        .at_least(path_hits(transe)?, 0.5);
+    page.claim("managed_by then serves leads to the customer's region").within(0.1).at_least(path_hits(transe)?, 0.5);
     page.claim("with uniform negatives it does so less often")
         .within(0.1)
         .less(path_hits(&uniform)?, path_hits(transe)?);
@@ -196,9 +169,7 @@ fn main() -> anyhow::Result<()> {
     page.claim("with the head among the candidates the MRR of works_with is at most one half")
         .within(0.06)
         .at_most(without, 0.5);
-    page.claim("and far below the MRR without it")
-        .within(0.1)
-        .greater(with - without, 0.2);
+    page.claim("and far below the MRR without it").within(0.1).greater(with - without, 0.2);
 
     if page.full() {
         wordnet(&mut page, seed)?;
@@ -213,21 +184,12 @@ fn wordnet(page: &mut eas_report::Listing, seed: u64) -> anyhow::Result<()> {
     let mut table = Table::new(["model", "MRR", "hits at 10"]);
     for (scorer, margin) in [(TRANSE, 1.0), (Scorer::RotatE, 4.0)] {
         let mut model = KgModel::new(&train, scorer, 32, seed)?;
-        let training = KgTraining {
-            margin,
-            batch: 1024,
-            epochs: 30,
-            seed,
-            ..KgTraining::default()
-        };
-        page.timed(format!("train {} on WordNet", scorer.name()), || {
-            training.run(&mut model, &train)
-        })?;
+        let training = KgTraining { margin, batch: 1024, epochs: 30, seed, ..KgTraining::default() };
+        page.timed(format!("train {} on WordNet", scorer.name()), || training.run(&mut model, &train))?;
         let ranks = RankSummary::of(&tail_ranks(&model, &known, &held_out, Candidates::All, true)?)?;
         table.row([scorer.name().into(), num(ranks.mrr, 3), pct(ranks.hits_at_10, 1)]);
         let (name, nouns) = (scorer.name(), train.entities());
-        page.claim(format!("{name} finds held-out facts among {nouns} nouns (MRR)"))
-            .at_least(ranks.mrr, 0.02);
+        page.claim(format!("{name} finds held-out facts among {nouns} nouns (MRR)")).at_least(ranks.mrr, 0.02);
     }
     page.table("Held-out facts above a noun", &table);
     Ok(())

@@ -50,19 +50,8 @@ fn main() -> anyhow::Result<()> {
     page.table("What the ten nearest pictures have in common", &table);
 
     // Near-duplicates: hash the originals, then seven edited copies of each.
-    let hashes: [(&str, Hash); 3] = [
-        ("phash", perceptual_hash),
-        ("ahash", average_hash),
-        ("dhash", difference_hash),
-    ];
-    let mut table = Table::new([
-        "edit",
-        "phash r=5",
-        "phash r=10",
-        "ahash r=5",
-        "ahash r=10",
-        "dhash r=10",
-    ]);
+    let hashes: [(&str, Hash); 3] = [("phash", perceptual_hash), ("ahash", average_hash), ("dhash", difference_hash)];
+    let mut table = Table::new(["edit", "phash r=5", "phash r=10", "ahash r=5", "ahash r=10", "dhash r=10"]);
     let mut originals = Vec::new();
     for (_, hash) in hashes {
         let own: Result<Vec<u64>, _> = set.iter().map(|p| hash(&p.image.luminance())).collect();
@@ -87,34 +76,22 @@ fn main() -> anyhow::Result<()> {
     let alarms = |h: usize, radius: u32| close_pairs(&originals[h], radius);
     let cells = [(0, 5), (0, 10), (1, 5), (1, 10), (2, 10)].map(|(h, radius)| pct(alarms(h, radius), 1));
     table.row(["unrelated pairs".into()].into_iter().chain(cells));
-    page.table(
-        "Copies found within r bits, and unrelated pairs taken for copies",
-        &table,
-    );
+    page.table("Copies found within r bits, and unrelated pairs taken for copies", &table);
 
     // The index answers all three questions for one picture.
     let near = index.describe(0, 3)?;
     let named = |id: u64| set.get(id as usize).map_or("its JPEG copy".into(), caption);
     let mut table = Table::new(["nearest by", "1st", "2nd", "3rd"]);
     for (name, hits) in [("content", &near.content), ("style", &near.style)] {
-        let hits = hits
-            .iter()
-            .map(|hit| format!("{} {:.3}", named(hit.id), hit.score).into());
+        let hits = hits.iter().map(|hit| format!("{} {:.3}", named(hit.id), hit.score).into());
         table.row([name.into()].into_iter().chain(hits));
     }
-    let bits = |i: usize| {
-        near.duplicates
-            .get(i)
-            .map_or("-".into(), |d| format!("{}, {} bits", named(d.id), d.distance))
-    };
+    let bits =
+        |i: usize| near.duplicates.get(i).map_or("-".into(), |d| format!("{}, {} bits", named(d.id), d.distance));
     table.row(["hash".into(), bits(0).into(), bits(1).into(), bits(2).into()]);
     page.table(format!("Neighbours of picture 0 ({})", caption(&set[0])), &table);
     let plain = |rgb: [u8; 3]| Image::new(64, 64, rgb.repeat(64 * 64));
-    let plain = [
-        ("orange", plain([255, 165, 0])?),
-        ("purple", plain([128, 0, 128])?),
-        ("blue", plain([0, 0, 255])?),
-    ];
+    let plain = [("orange", plain([255, 165, 0])?), ("purple", plain([128, 0, 128])?), ("blue", plain([0, 0, 255])?)];
     page.text(
         "A plain orange, a purple and a blue picture all have the average hash 0: duplicates of each other, to it.",
     );
@@ -159,56 +136,31 @@ fn main() -> anyhow::Result<()> {
         })
     };
     let hash = perceptual_hash(&wave(|v| v)?)?;
-    let (dimmed, inverted) = (
-        perceptual_hash(&wave(|v| 0.6 * v + 30.0)?)?,
-        perceptual_hash(&wave(|v| 255.0 - v)?)?,
-    );
+    let (dimmed, inverted) = (perceptual_hash(&wave(|v| 0.6 * v + 30.0)?)?, perceptual_hash(&wave(|v| 255.0 - v)?)?);
     let hex = |hash: u64| format!("{hash:#018x}");
-    page.claim("the perceptual hash of the wave picture is the known one")
-        .equals(hex(hash), "0x70cf1aa56ad58117");
-    page.claim("its average hash is the known one")
-        .equals(hex(average_hash(&wave(|v| v)?)?), "0xe2c7e6e0c3e7c6c6");
-    page.claim("dimming it leaves the perceptual hash as it is")
-        .equals(hex(dimmed), hex(hash));
-    page.claim("inverting it flips 62 of the 64 bits")
-        .equals((inverted ^ hash).count_ones(), 62);
-    page.claim("every perceptual hash has 31 bits set")
-        .all(&originals[0], |hash| hash.count_ones() == 31);
-    page.claim("neighbours by style share the style")
-        .at_least(purity[1].1, 0.95);
-    page.claim("neighbours by content share the shape")
-        .at_least(purity[0].0, 0.70);
-    page.claim("neighbours by content do not share the style")
-        .at_most(purity[0].1, 0.40);
-    page.claim("raw pixels find the shape less often than content does")
-        .less(purity[2].0, purity[0].0);
+    page.claim("the perceptual hash of the wave picture is the known one").equals(hex(hash), "0x70cf1aa56ad58117");
+    page.claim("its average hash is the known one").equals(hex(average_hash(&wave(|v| v)?)?), "0xe2c7e6e0c3e7c6c6");
+    page.claim("dimming it leaves the perceptual hash as it is").equals(hex(dimmed), hex(hash));
+    page.claim("inverting it flips 62 of the 64 bits").equals((inverted ^ hash).count_ones(), 62);
+    page.claim("every perceptual hash has 31 bits set").all(&originals[0], |hash| hash.count_ones() == 31);
+    page.claim("neighbours by style share the style").at_least(purity[1].1, 0.95);
+    page.claim("neighbours by content share the shape").at_least(purity[0].0, 0.70);
+    page.claim("neighbours by content do not share the style").at_most(purity[0].1, 0.40);
+    page.claim("raw pixels find the shape less often than content does").less(purity[2].0, purity[0].0);
     for (edit, recall) in recalls.iter().take(5) {
-        let sentence = format!(
-            "within 10 bits the perceptual hash finds the copies after {}",
-            edit.name()
-        );
+        let sentence = format!("within 10 bits the perceptual hash finds the copies after {}", edit.name());
         page.claim(sentence).at_least(*recall, 0.95);
     }
-    page.claim("it takes few unrelated pairs for copies")
-        .at_most(alarms(0, 10), 0.06);
+    page.claim("it takes few unrelated pairs for copies").at_most(alarms(0, 10), 0.06);
     page.claim("the average hash takes many").at_least(alarms(1, 10), 0.30);
     for (name, image) in plain {
-        page.claim(format!("plain {name} has the average hash 0"))
-            .equals(average_hash(&image.luminance())?, 0);
-        page.claim(format!("the index refuses plain {name}"))
-            .fails(index.insert(0, &Media::Image(image)), "flat");
+        page.claim(format!("plain {name} has the average hash 0")).equals(average_hash(&image.luminance())?, 0);
+        page.claim(format!("the index refuses plain {name}")).fails(index.insert(0, &Media::Image(image)), "flat");
     }
-    page.claim("the BK-tree finds what the scan finds")
-        .all(&searched, |(hash, found)| found.hits == scan(*hash));
-    page.claim("the BK-tree compares less than 60% of the codes")
-        .less(visited, 0.60);
-    let copy = near
-        .duplicates
-        .iter()
-        .find(|d| d.id == copy_id)
-        .map_or(64, |d| d.distance);
-    page.claim("the JPEG copy of picture 0 is among its duplicates")
-        .at_most(copy, MediaIndex::RADIUS);
+    page.claim("the BK-tree finds what the scan finds").all(&searched, |(hash, found)| found.hits == scan(*hash));
+    page.claim("the BK-tree compares less than 60% of the codes").less(visited, 0.60);
+    let copy = near.duplicates.iter().find(|d| d.id == copy_id).map_or(64, |d| d.distance);
+    page.claim("the JPEG copy of picture 0 is among its duplicates").at_most(copy, MediaIndex::RADIUS);
     page.finish()
 }
 
@@ -229,8 +181,6 @@ fn raw_pixels(set: &[Picture]) -> Vec<Vec<f32>> {
 /// Share of the pairs within `radius` bits of each other.
 fn close_pairs(hashes: &[u64], radius: u32) -> f64 {
     let pairs = || (0..hashes.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
-    let close = pairs()
-        .filter(|&(i, j)| (hashes[i] ^ hashes[j]).count_ones() <= radius)
-        .count();
+    let close = pairs().filter(|&(i, j)| (hashes[i] ^ hashes[j]).count_ones() <= radius).count();
     close as f64 / pairs().count() as f64
 }

@@ -36,23 +36,12 @@ fn main() -> anyhow::Result<()> {
     let trained = encoders.encode(&test_inputs)?;
 
     page.section("Six directions");
-    let mut table = Table::new([
-        "from",
-        "to",
-        "untrained R@1",
-        "seen R@1",
-        "seen R@5",
-        "unseen R@1",
-        "unseen R@5",
-    ]);
+    let mut table = Table::new(["from", "to", "untrained R@1", "seen R@1", "seen R@5", "unseen R@1", "unseen R@5"]);
     let recall = |vectors: &[Matrix; 3], from: usize, to: usize, k: usize, want_unseen: bool| -> f64 {
         let asking: Vec<usize> = (0..fresh.len()).filter(|&i| unseen(&fresh[i]) == want_unseen).collect();
         let same = |i: usize, j: usize| (fresh[i].shape, fresh[i].colour) == (fresh[j].shape, fresh[j].colour);
-        let found = |i: &&usize| {
-            top_k(&dot_rows(vectors[from].row(**i), &vectors[to]), k)
-                .iter()
-                .any(|hit| same(**i, hit.id))
-        };
+        let found =
+            |i: &&usize| top_k(&dot_rows(vectors[from].row(**i), &vectors[to]), k).iter().any(|hit| same(**i, hit.id));
         asking.iter().filter(found).count() as f64 / asking.len() as f64
     };
     for (from, to) in [(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)] {
@@ -66,10 +55,7 @@ fn main() -> anyhow::Result<()> {
         table.row(row);
     }
     page.table(
-        format!(
-            "Share of {} fresh items that find one of their concept among all of them",
-            fresh.len()
-        ),
+        format!("Share of {} fresh items that find one of their concept among all of them", fresh.len()),
         &table,
     );
     page.text(
@@ -87,30 +73,21 @@ fn main() -> anyhow::Result<()> {
     let mut example = Table::new(["rank", "picture found", "score"]);
     for shape in 0..world.variety {
         let (word, _) = world.words(shape, 0);
-        let words = encoders
-            .text
-            .encode(&hashed_tokens(&[format!("a {word}").as_str()], BUCKETS, &Device::Cpu)?)?;
+        let words = encoders.text.encode(&hashed_tokens(&[format!("a {word}").as_str()], BUCKETS, &Device::Cpu)?)?;
         for colour in 0..world.variety {
             // A picture of the wanted colour on another shape, a combination that was trained.
             let others = (shape + 3..).map(|other| other % world.variety);
-            let other = others
-                .filter(|&other| !world.is_held_out(other, colour))
-                .find(|&other| other != shape)
-                .unwrap_or(0);
+            let other =
+                others.filter(|&other| !world.is_held_out(other, colour)).find(|&other| other != shape).unwrap_or(0);
             let picture = (other * world.variety + colour) * per_concept;
-            let parts = [
-                (Modality::Text, words.row(0).to_vec()),
-                (Modality::Image, trained[1].row(picture).to_vec()),
-            ];
+            let parts = [(Modality::Text, words.row(0).to_vec()), (Modality::Image, trained[1].row(picture).to_vec())];
             let right = |query: &MultiModalQuery| -> anyhow::Result<f64> {
                 let hits = index.search(query, 1, |id| id != picture as u64)?;
                 let found = &fresh[hits[0].id as usize];
                 Ok(f64::from(u8::from((found.shape, found.colour) == (shape, colour))) / world.concepts() as f64)
             };
             let [text, image] = parts.clone();
-            let mixed = MultiModalQuery::new()
-                .with(text.0, text.1, 0.6)
-                .with(image.0, image.1, 0.4);
+            let mixed = MultiModalQuery::new().with(text.0, text.1, 0.6).with(image.0, image.1, 0.4);
             both += right(&mixed)?;
             let [text, image] = parts;
             text_only += right(&MultiModalQuery::equal([text]))?;
@@ -119,25 +96,14 @@ fn main() -> anyhow::Result<()> {
                 for (rank, hit) in (1..).zip(index.search(&mixed, 3, |id| id != picture as u64)?) {
                     let found = &fresh[hit.id as usize];
                     let (shape, colour) = world.words(found.shape, found.colour);
-                    example.row([
-                        rank.into(),
-                        format!("{colour} {shape}").into(),
-                        num(hit.score, 2).within(0.3),
-                    ]);
+                    example.row([rank.into(), format!("{colour} {shape}").into(), num(hit.score, 2).within(0.3)]);
                 }
             }
         }
     }
-    page.table(
-        "The word \"ring\" (0.6) with a picture of a blue square (0.4)",
-        &example,
-    );
+    page.table("The word \"ring\" (0.6) with a picture of a blue square (0.4)", &example);
     let mut table = Table::new(["query", "R@1"]);
-    for (name, value) in [
-        ("word and picture", both),
-        ("word alone", text_only),
-        ("picture alone", image_only),
-    ] {
+    for (name, value) in [("word and picture", both), ("word alone", text_only), ("picture alone", image_only)] {
         table.row([name.into(), num(value, 2).within(0.12)]);
     }
     page.table("Word for the shape, picture for the colour", &table);
@@ -154,19 +120,9 @@ fn main() -> anyhow::Result<()> {
     let mut silent = Table::new(["kind of document", "best match for the caption", "score"]);
     for (kind, slot) in MODALITIES.iter().zip(0..) {
         let hit = sparse.search(&question, 1, |id| id % 3 == slot)?[0];
-        silent.row([
-            (*kind).into(),
-            fresh[hit.id as usize].caption.as_str().into(),
-            num(hit.score, 1).within(0.5),
-        ]);
+        silent.row([(*kind).into(), fresh[hit.id as usize].caption.as_str().into(), num(hit.score, 1).within(0.5)]);
     }
-    page.table(
-        format!(
-            "\"{}\" asked of documents that have only one modality",
-            fresh[0].caption
-        ),
-        &silent,
-    );
+    page.table(format!("\"{}\" asked of documents that have only one modality", fresh[0].caption), &silent);
 
     let labels: Vec<String> = (0..world.variety * world.variety)
         .map(|c| world.words(c / world.variety, c % world.variety))
@@ -191,29 +147,21 @@ fn main() -> anyhow::Result<()> {
             .within(0.06)
             .at_most(recall(&untrained, 0, to, 1, false), 0.12);
     }
-    page.claim("captions find pictures")
-        .within(0.12)
-        .at_least(recall(&trained, 0, 1, 1, false), 0.80);
+    page.claim("captions find pictures").within(0.12).at_least(recall(&trained, 0, 1, 1, false), 0.80);
     page.claim("captions find sounds, though never paired")
         .within(0.12)
         .at_least(recall(&trained, 0, 2, 1, false), 0.70);
     page.claim("captions find pictures of unseen combinations")
         .within(0.15)
         .at_least(recall(&trained, 0, 1, 1, true), 0.50);
-    page.claim("a word and a picture together find what both mean")
-        .within(0.12)
-        .at_least(both, 0.65);
-    page.claim("much better than either part alone")
-        .within(0.12)
-        .at_least(both - text_only.max(image_only), 0.3);
-    page.claim("documents that lack modalities are ranked all the same")
-        .equals(ranking.len(), fresh.len());
+    page.claim("a word and a picture together find what both mean").within(0.12).at_least(both, 0.65);
+    page.claim("much better than either part alone").within(0.12).at_least(both - text_only.max(image_only), 0.3);
+    page.claim("documents that lack modalities are ranked all the same").equals(ranking.len(), fresh.len());
     let again = |seed: u64| -> anyhow::Result<[Matrix; 3]> {
         let encoders = Encoders::new(world, seed)?;
         encoders.train(&train_inputs, 1, seed)?;
         encoders.encode(&test_inputs)
     };
-    page.claim("the same seed gives the same vectors")
-        .equals(again(seed)? == again(seed)?, true);
+    page.claim("the same seed gives the same vectors").equals(again(seed)? == again(seed)?, true);
     page.finish()
 }

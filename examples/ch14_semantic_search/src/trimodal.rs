@@ -13,12 +13,7 @@ use eas_tensor::signal::LogMel;
 
 /// Hash buckets of the captions' words.
 pub const BUCKETS: usize = 2_048;
-const FRONT_END: LogMel = LogMel {
-    sample_rate: SAMPLE_RATE,
-    n_fft: 256,
-    hop: 128,
-    bands: 40,
-};
+const FRONT_END: LogMel = LogMel { sample_rate: SAMPLE_RATE, n_fft: 256, hop: 128, bands: 40 };
 
 /// The model inputs of some items: token ids, pixels, sound features.
 pub type Inputs = [Tensor; 3];
@@ -36,30 +31,16 @@ impl Encoders {
     /// Untrained encoders of the world's pictures, captions and sounds.
     pub fn new(world: TrimodalWorld, seed: u64) -> anyhow::Result<Self> {
         let mut params = Parameters::new(seed, &Device::Cpu);
-        let picture = ImageShape {
-            height: world.side,
-            width: world.side,
-            channels: 3,
-        };
+        let picture = ImageShape { height: world.side, width: world.side, channels: 3 };
         let text = MeanTokens::new(&mut params, "text", BUCKETS, 64, 32)?;
         let image = ConvImage::new(&mut params, "image", picture, [12, 32], 32)?;
         let sound = Mlp::new(&mut params, "sound", 2 * FRONT_END.bands, 128, 32)?;
-        Ok(Self {
-            params,
-            text,
-            image,
-            sound,
-        })
+        Ok(Self { params, text, image, sound })
     }
 
     /// InfoNCE between captions and pictures plus InfoNCE between pictures and sounds; the loss of each epoch.
     pub fn train(&self, inputs: &Inputs, epochs: usize, seed: u64) -> anyhow::Result<Vec<f64>> {
-        let run = Training {
-            epochs,
-            batch: 90,
-            learning_rate: 3e-3,
-            seed,
-        };
+        let run = Training { epochs, batch: 90, learning_rate: 3e-3, seed };
         Ok(run.run(&self.params, inputs[0].dim(0)?, |batch| {
             let rows = Tensor::new(batch, &Device::Cpu)?;
             let text = self.text.forward(&inputs[0].index_select(&rows, 0)?)?;
@@ -71,11 +52,7 @@ impl Encoders {
 
     /// Vectors of captions, pictures and sounds.
     pub fn encode(&self, inputs: &Inputs) -> anyhow::Result<[Matrix; 3]> {
-        Ok([
-            self.text.encode(&inputs[0])?,
-            self.image.encode(&inputs[1])?,
-            self.sound.encode(&inputs[2])?,
-        ])
+        Ok([self.text.encode(&inputs[0])?, self.image.encode(&inputs[1])?, self.sound.encode(&inputs[2])?])
     }
 }
 
@@ -104,10 +81,7 @@ impl Scaling {
     /// Token ids, centred pixels and scaled sound features of some items.
     pub fn inputs(&self, items: &[TrimodalItem]) -> anyhow::Result<Inputs> {
         let captions: Vec<&str> = items.iter().map(|item| item.caption.as_str()).collect();
-        let pixels: Vec<f32> = items
-            .iter()
-            .flat_map(|item| item.image.iter().map(|p| p - 0.5))
-            .collect();
+        let pixels: Vec<f32> = items.iter().flat_map(|item| item.image.iter().map(|p| p - 0.5)).collect();
         let mut sounds = Vec::new();
         for item in items {
             let features = FRONT_END.features(&item.sound)?;
@@ -130,9 +104,7 @@ pub fn concept_cosines(rows: &Matrix, columns: &Matrix, concepts: usize) -> Vec<
             let items = concept * per_concept..(concept + 1) * per_concept;
             items.map(|i| vectors.row(i)[d]).sum::<f32>() / per_concept as f32
         };
-        (0..concepts)
-            .map(|concept| (0..vectors.dim()).map(|d| mean(concept, d)).collect())
-            .collect()
+        (0..concepts).map(|concept| (0..vectors.dim()).map(|d| mean(concept, d)).collect()).collect()
     };
     let columns = means(columns);
     let cosines = |row: Vec<f32>| columns.iter().map(|column| f64::from(dot(&row, column))).collect();

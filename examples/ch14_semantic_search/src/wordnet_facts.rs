@@ -16,9 +16,7 @@ pub struct NounFacts {
 /// Three upward relations between nouns (kind of, member of, part of) and their inverses.
 pub fn noun_facts() -> anyhow::Result<NounFacts> {
     let words = WordNet::load()?;
-    let nouns: Vec<_> = (words.synsets().iter())
-        .filter(|synset| synset.pos == Pos::Noun)
-        .collect();
+    let nouns: Vec<_> = (words.synsets().iter()).filter(|synset| synset.pos == Pos::Noun).collect();
     let upward = [Relation::Hypernym, Relation::MemberHolonym, Relation::PartHolonym];
     let downward = [Relation::Hyponym, Relation::MemberMeronym, Relation::PartMeronym];
     let (mut facts, mut held_out) = (Vec::new(), Vec::new());

@@ -39,66 +39,27 @@ struct Country {
 }
 
 const ROLES: [Role; 6] = [
-    Role {
-        nouns: ["king", "queen"],
-        context: ["throne", "crown", "palace", "reign"],
-    },
-    Role {
-        nouns: ["man", "woman"],
-        context: ["work", "house", "grown", "citizen"],
-    },
-    Role {
-        nouns: ["boy", "girl"],
-        context: ["school", "toys", "young", "playground"],
-    },
-    Role {
-        nouns: ["prince", "princess"],
-        context: ["heir", "ball", "carriage", "tower"],
-    },
-    Role {
-        nouns: ["uncle", "aunt"],
-        context: ["family", "cousin", "visit", "relative"],
-    },
-    Role {
-        nouns: ["actor", "actress"],
-        context: ["stage", "film", "script", "audience"],
-    },
+    Role { nouns: ["king", "queen"], context: ["throne", "crown", "palace", "reign"] },
+    Role { nouns: ["man", "woman"], context: ["work", "house", "grown", "citizen"] },
+    Role { nouns: ["boy", "girl"], context: ["school", "toys", "young", "playground"] },
+    Role { nouns: ["prince", "princess"], context: ["heir", "ball", "carriage", "tower"] },
+    Role { nouns: ["uncle", "aunt"], context: ["family", "cousin", "visit", "relative"] },
+    Role { nouns: ["actor", "actress"], context: ["stage", "film", "script", "audience"] },
 ];
 
 const GENDERS: [[&str; 4]; 2] = [["he", "his", "him", "beard"], ["she", "her", "hers", "dress"]];
 
 const COUNTRIES: [Country; 6] = [
-    Country {
-        names: ["france", "paris"],
-        context: ["french", "wine", "seine"],
-    },
-    Country {
-        names: ["italy", "rome"],
-        context: ["italian", "pasta", "tiber"],
-    },
-    Country {
-        names: ["spain", "madrid"],
-        context: ["spanish", "flamenco", "castile"],
-    },
-    Country {
-        names: ["japan", "tokyo"],
-        context: ["japanese", "sushi", "kanto"],
-    },
-    Country {
-        names: ["egypt", "cairo"],
-        context: ["egyptian", "pyramid", "nile"],
-    },
-    Country {
-        names: ["greece", "athens"],
-        context: ["greek", "olive", "attica"],
-    },
+    Country { names: ["france", "paris"], context: ["french", "wine", "seine"] },
+    Country { names: ["italy", "rome"], context: ["italian", "pasta", "tiber"] },
+    Country { names: ["spain", "madrid"], context: ["spanish", "flamenco", "castile"] },
+    Country { names: ["japan", "tokyo"], context: ["japanese", "sushi", "kanto"] },
+    Country { names: ["egypt", "cairo"], context: ["egyptian", "pyramid", "nile"] },
+    Country { names: ["greece", "athens"], context: ["greek", "olive", "attica"] },
 ];
 
 /// What is said of countries, and what of capitals.
-const PLACES: [[&str; 4]; 2] = [
-    ["nation", "border", "republic", "army"],
-    ["city", "mayor", "streets", "metro"],
-];
+const PLACES: [[&str; 4]; 2] = [["nation", "border", "republic", "army"], ["city", "mayor", "streets", "metro"]];
 
 const FILLERS: [&str; 10] = ["the", "a", "of", "and", "in", "was", "with", "that", "there", "once"];
 
@@ -145,13 +106,7 @@ pub fn analogies() -> Vec<Analogy> {
         for known in pairs {
             for asked in pairs {
                 if known != asked {
-                    all.push(Analogy {
-                        from: known[0],
-                        to: known[1],
-                        probe: asked[0],
-                        answer: asked[1],
-                        kind,
-                    });
+                    all.push(Analogy { from: known[0], to: known[1], probe: asked[0], answer: asked[1], kind });
                 }
             }
         }
@@ -169,10 +124,7 @@ mod tests {
         let all = analogies();
         assert_eq!(all.len(), 60);
         assert_eq!(all.iter().filter(|a| a.kind == AnalogyKind::Gender).count(), 30);
-        assert!(
-            all.iter()
-                .any(|a| (a.from, a.to, a.probe, a.answer) == ("man", "woman", "king", "queen"))
-        );
+        assert!(all.iter().any(|a| (a.from, a.to, a.probe, a.answer) == ("man", "woman", "king", "queen")));
     }
 
     #[test]

@@ -162,10 +162,7 @@ mod tests {
     }
 
     fn tails(facts: &BTreeSet<[u32; 3]>, head: u32, relation: u32) -> Vec<u32> {
-        facts
-            .range([head, relation, 0]..[head, relation + 1, 0])
-            .map(|fact| fact[2])
-            .collect()
+        facts.range([head, relation, 0]..[head, relation + 1, 0]).map(|fact| fact[2]).collect()
     }
 
     #[test]

@@ -35,16 +35,8 @@ pub const COLOURS: [&str; 10] = [
     "plum purple",
 ];
 
-const AUTHORS: [&str; 8] = [
-    "Ada Brook",
-    "Ben Castle",
-    "Carla Dorn",
-    "David Elm",
-    "Erin Falk",
-    "Felix Grant",
-    "Gita Holm",
-    "Hugo Ivers",
-];
+const AUTHORS: [&str; 8] =
+    ["Ada Brook", "Ben Castle", "Carla Dorn", "David Elm", "Erin Falk", "Felix Grant", "Gita Holm", "Hugo Ivers"];
 
 /// Sentences that documents share whatever they are about: the redundancy that a packer has to remove.
 const BOILERPLATE: [&str; 30] = [
@@ -330,10 +322,7 @@ impl Attribute {
             Self::Battery => [
                 ("How long does the battery of the {e} last?", Factual),
                 ("For how many hours does the {e} run on one charge?", Factual),
-                (
-                    "Why would the {e} stop, and after how much time without mains power?",
-                    Explanation,
-                ),
+                ("Why would the {e} stop, and after how much time without mains power?", Explanation),
             ],
             Self::Warranty => [
                 ("How long is the warranty of the {e}?", Factual),
@@ -595,11 +584,7 @@ impl Question {
 
     /// Ids of the documents that state a true value it asks for, ascending, each once.
     pub fn gold_documents(&self) -> Vec<usize> {
-        let mut ids: Vec<usize> = self
-            .facts
-            .iter()
-            .flat_map(|f| f.sentences.iter().map(|s| s.0))
-            .collect();
+        let mut ids: Vec<usize> = self.facts.iter().flat_map(|f| f.sentences.iter().map(|s| s.0)).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -620,11 +605,7 @@ pub struct FactConfig {
 impl Default for FactConfig {
     /// The corpus of chapter 13: 60 entities, 240 documents.
     fn default() -> Self {
-        Self {
-            entities: 60,
-            docs_per_entity: 4,
-            seed: 13,
-        }
+        Self { entities: 60, docs_per_entity: 4, seed: 13 }
     }
 }
 
@@ -681,10 +662,7 @@ impl FactCorpus {
     /// [`FactError`] when `entities` is 0 or beyond the supply of names, or `docs_per_entity` is outside 2..=6.
     pub fn generate(config: FactConfig) -> Result<Self, FactError> {
         if !(1..=MAX_ENTITIES).contains(&config.entities) {
-            return Err(FactError::Entities {
-                given: config.entities,
-                max: MAX_ENTITIES,
-            });
+            return Err(FactError::Entities { given: config.entities, max: MAX_ENTITIES });
         }
         if !(2..=6).contains(&config.docs_per_entity) {
             return Err(FactError::DocsPerEntity(config.docs_per_entity));
@@ -723,13 +701,10 @@ impl FactCorpus {
         };
         let stated: Vec<Attribute> = Attribute::TYPED.into_iter().filter(|&a| a != unstated).collect();
         for &attribute in &stated {
-            self.truth
-                .insert((entity, attribute), draw_value(attribute, device, kind, rng));
+            self.truth.insert((entity, attribute), draw_value(attribute, device, kind, rng));
         }
 
-        let mut dates: Vec<Day> = (0..docs)
-            .map(|_| Day::new(2022, 1, 1).plus(rng.below(870) as i64))
-            .collect();
+        let mut dates: Vec<Day> = (0..docs).map(|_| Day::new(2022, 1, 1).plus(rng.below(870) as i64)).collect();
         let mut plan: Vec<Vec<Statement>> = (0..docs).map(|_| Vec::new()).collect();
         self.plant(entity, kind, disputed, &mut dates, &mut plan, rng);
 
@@ -758,10 +733,7 @@ impl FactCorpus {
                 let absent = |attribute: Attribute, plan: &[Vec<Statement>]| {
                     plan[short].iter().all(|s| s.attribute != attribute)
                 };
-                let rarest = copies
-                    .iter_mut()
-                    .filter(|(a, n)| *n < 3 && absent(*a, &plan))
-                    .min_by_key(|(_, n)| *n);
+                let rarest = copies.iter_mut().filter(|(a, n)| *n < 3 && absent(*a, &plan)).min_by_key(|(_, n)| *n);
                 if let Some((attribute, n)) = rarest {
                     *n += 1;
                     plan[short].push(self.true_statement(entity, *attribute));
@@ -793,16 +765,8 @@ impl FactCorpus {
     }
 
     fn true_statement(&self, entity: usize, attribute: Attribute) -> Statement {
-        let value = self
-            .truth
-            .get(&(entity, attribute))
-            .cloned()
-            .unwrap_or(FactValue::Opinion { positive: true });
-        Statement {
-            attribute,
-            value,
-            stance: Stance::True,
-        }
+        let value = self.truth.get(&(entity, attribute)).cloned().unwrap_or(FactValue::Opinion { positive: true });
+        Statement { attribute, value, stance: Stance::True }
     }
 
     /// Chooses the two sides of the entity's contradiction, sets their dates apart or together, and records it.
@@ -878,11 +842,7 @@ impl FactCorpus {
             plan[second].push(self.true_statement(entity, attribute));
         }
         plan[right].push(truth);
-        plan[wrong].push(Statement {
-            attribute,
-            value: other,
-            stance: Stance::Contradicting,
-        });
+        plan[wrong].push(Statement { attribute, value: other, stance: Stance::Contradicting });
     }
 
     fn write_documents(
@@ -907,9 +867,7 @@ impl FactCorpus {
                     rng.shuffle(left);
                 }
                 let template = left.pop().unwrap_or("The {e}: {v}.");
-                let sentence = template
-                    .replace("{e}", &name)
-                    .replace("{v}", &notation(&statement.value, rng));
+                let sentence = template.replace("{e}", &name).replace("{v}", &notation(&statement.value, rng));
                 lines.push((sentence, Some(statement)));
             }
             for i in rng.sample_indices(BACKGROUND[device].len(), 2) {
@@ -921,12 +879,7 @@ impl FactCorpus {
             rng.shuffle(&mut lines);
             let mut sentences = Vec::with_capacity(lines.len());
             for (sentence, statement) in lines {
-                if let Some(Statement {
-                    attribute,
-                    value,
-                    stance,
-                }) = statement
-                {
+                if let Some(Statement { attribute, value, stance }) = statement {
                     self.mentions.push(Mention {
                         document: id,
                         sentence: sentences.len(),
@@ -952,18 +905,12 @@ impl FactCorpus {
 
     /// The last day on which a document was written: "today" for weights that depend on age.
     pub fn as_of(&self) -> Day {
-        self.documents
-            .iter()
-            .map(|d| d.date)
-            .max()
-            .unwrap_or(Day::new(2024, 6, 1))
+        self.documents.iter().map(|d| d.date).max().unwrap_or(Day::new(2024, 6, 1))
     }
 
     /// The attribute that no document states about `entity`.
     pub fn unstated(&self, entity: usize) -> Option<Attribute> {
-        Attribute::TYPED
-            .into_iter()
-            .find(|&a| !self.truth.contains_key(&(entity, a)))
+        Attribute::TYPED.into_iter().find(|&a| !self.truth.contains_key(&(entity, a)))
     }
 
     /// What is true about (`entity`, `attribute`), and which sentences say so.
@@ -976,12 +923,7 @@ impl FactCorpus {
             .filter(|m| m.attribute == attribute && m.stance == Stance::True)
             .map(|m| (m.document, m.sentence))
             .collect();
-        GoldFact {
-            entity,
-            attribute,
-            value: self.truth.get(&(entity, attribute)).cloned(),
-            sentences,
-        }
+        GoldFact { entity, attribute, value: self.truth.get(&(entity, attribute)).cloned(), sentences }
     }
 
     /// The question for one fact in phrasing 0, 1 or 2 (taken modulo 3).
@@ -989,12 +931,7 @@ impl FactCorpus {
         let phrasing = phrasing % 3;
         let (template, intent) = attribute.phrasings()[phrasing];
         let name = self.entities.get(entity).map_or("", String::as_str);
-        Question {
-            text: template.replace("{e}", name),
-            intent,
-            phrasing,
-            facts: vec![self.fact(entity, attribute)],
-        }
+        Question { text: template.replace("{e}", name), intent, phrasing, facts: vec![self.fact(entity, attribute)] }
     }
 
     /// Every one-fact question: each entity, each typed attribute, three phrasings.
@@ -1019,12 +956,7 @@ impl FactCorpus {
             _ => format!("For the {name}, what is the {a}, and what is the {b}?"),
         };
         let facts = attributes.map(|attribute| self.fact(entity, attribute)).to_vec();
-        Question {
-            text,
-            intent: QuestionIntent::Factual,
-            phrasing,
-            facts,
-        }
+        Question { text, intent: QuestionIntent::Factual, phrasing, facts }
     }
 
     /// A question that puts one attribute of two entities side by side.
@@ -1038,12 +970,7 @@ impl FactCorpus {
             _ => format!("{a} vs {b}: which {noun} do they have?"),
         };
         let facts = entities.map(|entity| self.fact(entity, attribute)).to_vec();
-        Question {
-            text,
-            intent: QuestionIntent::Comparison,
-            phrasing,
-            facts,
-        }
+        Question { text, intent: QuestionIntent::Comparison, phrasing, facts }
     }
 
     /// `answerable` one-fact questions about stated facts, then `unanswerable` ones about facts that no document states, in random
@@ -1090,9 +1017,7 @@ fn draw_value(attribute: Attribute, device: usize, kind: ContradictionKind, rng:
     let [price, weight, battery] = RANGES[device];
     let mut within = |(low, high): (i64, i64)| low + rng.below((high - low + 1) as usize) as i64;
     match attribute {
-        Attribute::Price => FactValue::Money {
-            cents: (within(price) / 10 * 10 + 9) * 100,
-        },
+        Attribute::Price => FactValue::Money { cents: (within(price) / 10 * 10 + 9) * 100 },
         Attribute::Weight => quantity(within(weight) as f64 / 1000.0, FactUnit::Kilogram),
         Attribute::Battery => quantity(within(battery) as f64, FactUnit::Hour),
         Attribute::Memory => {
@@ -1105,11 +1030,8 @@ fn draw_value(attribute: Attribute, device: usize, kind: ContradictionKind, rng:
             // A set that is going to be told in part needs at least three members.
             let least = if kind == ContradictionKind::Partial { 3 } else { 2 };
             let size = least + rng.below(6 - least);
-            let mut members: Vec<String> = rng
-                .sample_indices(PROTOCOLS.len(), size)
-                .into_iter()
-                .map(|i| PROTOCOLS[i].to_owned())
-                .collect();
+            let mut members: Vec<String> =
+                rng.sample_indices(PROTOCOLS.len(), size).into_iter().map(|i| PROTOCOLS[i].to_owned()).collect();
             members.sort_unstable();
             FactValue::Set(members)
         }
@@ -1208,11 +1130,7 @@ fn notation(value: &FactValue, rng: &mut SplitMix64) -> String {
 
 /// `1234` as `1,234`.
 fn grouped(number: i64) -> String {
-    if number >= 1000 {
-        format!("{},{:03}", number / 1000, number % 1000)
-    } else {
-        number.to_string()
-    }
+    if number >= 1000 { format!("{},{:03}", number / 1000, number % 1000) } else { number.to_string() }
 }
 
 #[cfg(test)]
@@ -1262,12 +1180,7 @@ mod tests {
         let naming: usize = corpus
             .documents
             .iter()
-            .map(|d| {
-                d.sentences
-                    .iter()
-                    .filter(|s| s.contains(&corpus.entities[d.entity]))
-                    .count()
-            })
+            .map(|d| d.sentences.iter().filter(|s| s.contains(&corpus.entities[d.entity])).count())
             .sum();
         assert_eq!(stating, naming, "only statements name the entity");
     }
@@ -1309,22 +1222,14 @@ mod tests {
                     > corpus.documents[corpus.fact(c.entity, c.attribute).sentences[0].0].date
             })
             .count();
-        assert!(
-            (3..=13).contains(&newer_wrong),
-            "{newer_wrong} of 16 wrong sources are the newer"
-        );
+        assert!((3..=13).contains(&newer_wrong), "{newer_wrong} of 16 wrong sources are the newer");
     }
 
     #[test]
     fn questions_carry_their_gold() {
         let corpus = corpus();
         for question in corpus.sample_questions(120, 60, 1) {
-            assert_eq!(
-                question.answerable(),
-                !question.gold_documents().is_empty(),
-                "{}",
-                question.text
-            );
+            assert_eq!(question.answerable(), !question.gold_documents().is_empty(), "{}", question.text);
         }
         let sample = corpus.sample_questions(120, 60, 1);
         assert_eq!(sample.iter().filter(|q| q.answerable()).count(), 120);
@@ -1332,29 +1237,14 @@ mod tests {
         let two = corpus.two_fact_question(3, [Attribute::Price, Attribute::Weight], 0);
         assert_eq!(two.text, "Tell me the price and the weight of the Amber Speaker.");
         let versus = corpus.comparison([0, 5], Attribute::Battery, 2);
-        assert_eq!(
-            versus.text,
-            "Amber Router vs Basalt Router: which battery life do they have?"
-        );
+        assert_eq!(versus.text, "Amber Router vs Basalt Router: which battery life do they have?");
         assert_eq!(versus.facts.len(), 2);
     }
 
     #[test]
     fn bad_sizes_are_refused() {
-        let of = |entities, docs_per_entity| {
-            FactCorpus::generate(FactConfig {
-                entities,
-                docs_per_entity,
-                seed: 1,
-            })
-        };
-        assert_eq!(
-            of(0, 4),
-            Err(FactError::Entities {
-                given: 0,
-                max: MAX_ENTITIES
-            })
-        );
+        let of = |entities, docs_per_entity| FactCorpus::generate(FactConfig { entities, docs_per_entity, seed: 1 });
+        assert_eq!(of(0, 4), Err(FactError::Entities { given: 0, max: MAX_ENTITIES }));
         assert!(of(MAX_ENTITIES + 1, 4).is_err());
         assert_eq!(of(5, 1), Err(FactError::DocsPerEntity(1)));
         assert_eq!(of(5, 7), Err(FactError::DocsPerEntity(7)));
@@ -1384,12 +1274,7 @@ mod tests {
     #[test]
     fn a_document_that_no_fact_is_left_for_gets_one_of_another() {
         let (seed, docs_per_entity, entities) = (18_361_639_138_504_407_209, 6, 27);
-        let corpus = FactCorpus::generate(FactConfig {
-            entities,
-            docs_per_entity,
-            seed,
-        })
-        .expect("valid");
+        let corpus = FactCorpus::generate(FactConfig { entities, docs_per_entity, seed }).expect("valid");
         for document in &corpus.documents {
             let stated = |m: &&Mention| m.document == document.id && m.attribute != Attribute::Opinion;
             assert!((3..=6).contains(&corpus.mentions.iter().filter(stated).count()));

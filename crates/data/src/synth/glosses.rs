@@ -23,13 +23,7 @@ pub struct GlossConfig {
 impl Default for GlossConfig {
     /// 20,000 documents, 300 known-item queries, 60 ambiguous ones of at least 4 senses, seed 7.
     fn default() -> Self {
-        Self {
-            documents: 20_000,
-            known_item: 300,
-            ambiguous: 60,
-            senses: 4,
-            seed: 7,
-        }
+        Self { documents: 20_000, known_item: 300, ambiguous: 60, senses: 4, seed: 7 }
     }
 }
 
@@ -75,10 +69,8 @@ impl GlossBench {
         config: &GlossConfig,
         is_stop_word: impl Fn(&str) -> bool,
     ) -> Result<Self, DataError> {
-        let nouns: Vec<u32> = (wordnet.synsets().iter())
-            .filter(|synset| synset.pos == Pos::Noun)
-            .map(|synset| synset.id)
-            .collect();
+        let nouns: Vec<u32> =
+            (wordnet.synsets().iter()).filter(|synset| synset.pos == Pos::Noun).map(|synset| synset.id).collect();
         at_most("documents", config.documents, nouns.len())?;
         let mut picks = SplitMix64::stream(config.seed, 0).sample_indices(nouns.len(), config.documents);
         picks.sort_unstable();
@@ -105,28 +97,17 @@ impl GlossBench {
 
         let mut named: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for document in 0..synsets.len() {
-            for lemma in synset(document)
-                .lemmas
-                .iter()
-                .map(|l| l.to_lowercase())
-                .collect::<BTreeSet<_>>()
-            {
+            for lemma in synset(document).lemmas.iter().map(|l| l.to_lowercase()).collect::<BTreeSet<_>>() {
                 named.entry(lemma).or_default().push(document);
             }
         }
-        let words: Vec<(String, Vec<usize>)> = named
-            .into_iter()
-            .filter(|(_, documents)| documents.len() >= config.senses)
-            .collect();
+        let words: Vec<(String, Vec<usize>)> =
+            named.into_iter().filter(|(_, documents)| documents.len() >= config.senses).collect();
         at_most("ambiguous queries", config.ambiguous, words.len())?;
         let mut picks = SplitMix64::stream(config.seed, 2).sample_indices(words.len(), config.ambiguous);
         picks.sort_unstable();
-        bench.ambiguous = (picks.into_iter())
-            .map(|i| Ambiguous {
-                text: words[i].0.clone(),
-                senses: words[i].1.clone(),
-            })
-            .collect();
+        bench.ambiguous =
+            (picks.into_iter()).map(|i| Ambiguous { text: words[i].0.clone(), senses: words[i].1.clone() }).collect();
         Ok(bench)
     }
 }
@@ -170,10 +151,7 @@ fn degraded_gloss(
     let reworded: BTreeSet<usize> = places[..kept / 2].iter().copied().collect();
     places.sort_unstable();
     let query = places.into_iter().map(|i| {
-        let synonym = reworded
-            .contains(&i)
-            .then(|| synonym(wordnet, &content[i], &own))
-            .flatten();
+        let synonym = reworded.contains(&i).then(|| synonym(wordnet, &content[i], &own)).flatten();
         synonym.unwrap_or_else(|| content[i].clone())
     });
     Some(query.collect::<Vec<_>>().join(" "))
@@ -192,9 +170,7 @@ fn synonym(wordnet: &WordNet, word: &str, own: &BTreeSet<String>) -> Option<Stri
 
 /// Lower-case runs of letters and digits.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 #[cfg(test)]
@@ -202,20 +178,15 @@ mod tests {
     use super::*;
 
     fn stop(word: &str) -> bool {
-        [
-            "a", "an", "the", "of", "or", "and", "in", "to", "for", "with", "by", "that", "is", "as", "on", "from",
-        ]
-        .contains(&word)
+        ["a", "an", "the", "of", "or", "and", "in", "to", "for", "with", "by", "that", "is", "as", "on", "from"]
+            .contains(&word)
     }
 
     #[test]
     fn queries_follow_the_recipe() {
         let wordnet = WordNet::load().unwrap();
         let bench = GlossBench::generate(&wordnet, &GlossConfig::default(), stop).unwrap();
-        assert_eq!(
-            (bench.documents.len(), bench.known_items.len(), bench.ambiguous.len()),
-            (20_000, 300, 60)
-        );
+        assert_eq!((bench.documents.len(), bench.known_items.len(), bench.ambiguous.len()), (20_000, 300, 60));
         let (mut shared, mut total) = (0, 0);
         for query in &bench.known_items {
             let synset = &wordnet.synsets()[bench.synsets[query.document] as usize];
@@ -226,10 +197,7 @@ mod tests {
             total += words(&query.text).count();
         }
         let share = shared as f64 / total as f64;
-        assert!(
-            (0.4..0.8).contains(&share),
-            "{share} of the query words are in the gloss"
-        );
+        assert!((0.4..0.8).contains(&share), "{share} of the query words are in the gloss");
         for query in &bench.ambiguous {
             assert!(query.senses.len() >= 4);
             for &document in &query.senses {
@@ -239,17 +207,10 @@ mod tests {
         let again = GlossBench::generate(&wordnet, &GlossConfig::default(), stop).unwrap();
         assert_eq!(bench.known_items, again.known_items);
         assert_eq!(bench.ambiguous, again.ambiguous);
-        let too_many = GlossConfig {
-            documents: 100_000,
-            ..GlossConfig::default()
-        };
+        let too_many = GlossConfig { documents: 100_000, ..GlossConfig::default() };
         let error = GlossBench::generate(&wordnet, &too_many, stop).unwrap_err();
         assert!(error.to_string().contains("100000 of 82115"), "{error}");
-        let none = GlossConfig {
-            documents: 0,
-            known_item: 1,
-            ..GlossConfig::default()
-        };
+        let none = GlossConfig { documents: 0, known_item: 1, ..GlossConfig::default() };
         assert!(GlossBench::generate(&wordnet, &none, stop).is_err());
     }
 }

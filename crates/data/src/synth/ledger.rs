@@ -54,10 +54,7 @@ impl Ledger {
         let proper = config.mean_amount > 0.0
             && config.sigma >= 0.0
             && (0.0..=1.0).contains(&config.fraud_rate)
-            && [config.mean_amount, config.sigma]
-                .iter()
-                .chain(&config.sensitivities)
-                .all(finite);
+            && [config.mean_amount, config.sigma].iter().chain(&config.sensitivities).all(finite);
         if !proper {
             return Err(DataError::Argument {
                 what: "ledger configuration",
@@ -80,11 +77,7 @@ impl Ledger {
             let score = |&bad: &bool| rng.normal() + if bad { sensitivity } else { 0.0 };
             fraud.iter().map(score).collect()
         });
-        Ok(Self {
-            amounts,
-            scores: scores.collect(),
-            fraud: fraud.clone(),
-        })
+        Ok(Self { amounts, scores: scores.collect(), fraud: fraud.clone() })
     }
 }
 
@@ -100,12 +93,8 @@ mod tests {
         assert_eq!(ledger.fraud.iter().filter(|&&bad| bad).count(), 600);
         for (scores, planted) in ledger.scores.iter().zip([1.5, 2.5]) {
             let mean_of = |kind: bool| {
-                let chosen: Vec<f64> = scores
-                    .iter()
-                    .zip(&ledger.fraud)
-                    .filter(|(_, f)| **f == kind)
-                    .map(|(s, _)| *s)
-                    .collect();
+                let chosen: Vec<f64> =
+                    scores.iter().zip(&ledger.fraud).filter(|(_, f)| **f == kind).map(|(s, _)| *s).collect();
                 chosen.iter().sum::<f64>() / chosen.len() as f64
             };
             assert!((mean_of(true) - mean_of(false) - planted).abs() < 0.15);
@@ -115,29 +104,14 @@ mod tests {
     #[test]
     fn improper_configurations_are_refused() {
         for bad in [
-            LedgerConfig {
-                fraud_rate: 1.2,
-                ..LedgerConfig::default()
-            },
-            LedgerConfig {
-                mean_amount: -1.0,
-                ..LedgerConfig::default()
-            },
-            LedgerConfig {
-                sigma: f64::NAN,
-                ..LedgerConfig::default()
-            },
-            LedgerConfig {
-                sensitivities: vec![f64::INFINITY],
-                ..LedgerConfig::default()
-            },
+            LedgerConfig { fraud_rate: 1.2, ..LedgerConfig::default() },
+            LedgerConfig { mean_amount: -1.0, ..LedgerConfig::default() },
+            LedgerConfig { sigma: f64::NAN, ..LedgerConfig::default() },
+            LedgerConfig { sensitivities: vec![f64::INFINITY], ..LedgerConfig::default() },
         ] {
             assert!(Ledger::generate(&bad).is_err());
         }
-        let empty = LedgerConfig {
-            transactions: 0,
-            ..LedgerConfig::default()
-        };
+        let empty = LedgerConfig { transactions: 0, ..LedgerConfig::default() };
         assert!(Ledger::generate(&empty).unwrap().amounts.is_empty());
     }
 }

@@ -7,11 +7,7 @@ use eas_tensor::rng::SplitMix64;
 /// `1 / churn`. An error when `churn` is not in (0, 1].
 pub fn geometric_lifetimes(n: usize, churn: f64, seed: u64) -> Result<Vec<u64>, DataError> {
     if !(churn > 0.0 && churn <= 1.0) {
-        return Err(DataError::Argument {
-            what: "churn",
-            given: churn.to_string(),
-            expected: "a rate in (0, 1]",
-        });
+        return Err(DataError::Argument { what: "churn", given: churn.to_string(), expected: "a rate in (0, 1]" });
     }
     let mut rng = SplitMix64::new(seed);
     let log_stay = (-churn).ln_1p();

@@ -49,11 +49,7 @@ pub fn pictures(each: usize, seed: u64) -> Result<Vec<Picture>, DataError> {
         for style in 0..STYLES.len() {
             for _ in 0..each {
                 let mut rng = SplitMix64::stream(seed, all.len() as u64);
-                all.push(Picture {
-                    image: draw(shape, style, &mut rng)?,
-                    shape,
-                    style,
-                });
+                all.push(Picture { image: draw(shape, style, &mut rng)?, shape, style });
             }
         }
     }
@@ -139,15 +135,8 @@ pub enum Edit {
 
 impl Edit {
     /// All edits.
-    pub const ALL: [Self; 7] = [
-        Self::Brightness,
-        Self::Jpeg,
-        Self::Noise,
-        Self::Rescale,
-        Self::Crop,
-        Self::Watermark,
-        Self::Mirror,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Brightness, Self::Jpeg, Self::Noise, Self::Rescale, Self::Crop, Self::Watermark, Self::Mirror];
 
     /// A name for tables.
     pub fn name(self) -> &'static str {
@@ -257,12 +246,7 @@ mod tests {
             let light = picture.image.luminance().resize_box(8, 8).unwrap();
             let corner = light.at(0, 0).max(light.at(7, 7));
             let brightest = light.values().iter().copied().fold(0.0, f64::max);
-            assert!(
-                brightest > corner + 50.0,
-                "{} {}",
-                SHAPES[picture.shape],
-                STYLES[picture.style]
-            );
+            assert!(brightest > corner + 50.0, "{} {}", SHAPES[picture.shape], STYLES[picture.style]);
         }
     }
 

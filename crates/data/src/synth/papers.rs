@@ -80,20 +80,14 @@ pub fn papers(count: usize, seed: u64) -> Result<PaperSet, DataError> {
     let (vocabulary, common) = words(&mut rng)?;
     let codes: Vec<Vec<String>> = vocabulary
         .iter()
-        .map(|words| {
-            words
-                .iter()
-                .map(|_| format!("zq{:08x}", rng.next_u64() >> 32))
-                .collect()
-        })
+        .map(|words| words.iter().map(|_| format!("zq{:08x}", rng.next_u64() >> 32)).collect())
         .collect();
     let spellings = entity_spellings(&vocabulary);
     let names = names(&mut rng);
 
     // Topics and dialects in equal shares, in random order.
-    let mut kinds: Vec<(usize, bool)> = (0..count)
-        .map(|i| (i % TOPICS.len(), (i / TOPICS.len()).is_multiple_of(5)))
-        .collect();
+    let mut kinds: Vec<(usize, bool)> =
+        (0..count).map(|i| (i % TOPICS.len(), (i / TOPICS.len()).is_multiple_of(5))).collect();
     rng.shuffle(&mut kinds);
 
     let mut citations = vec![0usize; count];
@@ -155,27 +149,17 @@ fn words(rng: &mut SplitMix64) -> Result<(Vec<Vec<String>>, Vec<String>), DataEr
         }
     }
     let mut draw = |pool: &[&str], n: usize| -> Vec<String> {
-        rng.sample_indices(pool.len(), n)
-            .into_iter()
-            .map(|i| pool[i].to_string())
-            .collect()
+        rng.sample_indices(pool.len(), n).into_iter().map(|i| pool[i].to_string()).collect()
     };
-    let vocabulary = TOPICS
-        .iter()
-        .map(|file| draw(by_file.get(file).map_or(&[], Vec::as_slice), TOPIC_WORDS))
-        .collect();
+    let vocabulary =
+        TOPICS.iter().map(|file| draw(by_file.get(file).map_or(&[], Vec::as_slice), TOPIC_WORDS)).collect();
     let verbs: BTreeSet<&str> = wordnet
         .synsets()
         .iter()
         .filter(|s| s.pos == Pos::Verb)
         .flat_map(|s| s.lemmas.iter().map(String::as_str))
         .collect();
-    let verbs: Vec<&str> = by_file
-        .values()
-        .flatten()
-        .copied()
-        .filter(|w| verbs.contains(w))
-        .collect();
+    let verbs: Vec<&str> = by_file.values().flatten().copied().filter(|w| verbs.contains(w)).collect();
     Ok((vocabulary, draw(&verbs, COMMON_WORDS)))
 }
 
@@ -184,30 +168,19 @@ fn entity_spellings(vocabulary: &[Vec<String>]) -> Vec<Vec<String>> {
     let spell = |word: &String| {
         let mut capital = word.clone();
         capital[..1].make_ascii_uppercase();
-        vec![
-            format!("{capital} alloy"),
-            format!("{word}-alloy"),
-            format!("{} A", word.to_ascii_uppercase()),
-        ]
+        vec![format!("{capital} alloy"), format!("{word}-alloy"), format!("{} A", word.to_ascii_uppercase())]
     };
-    vocabulary
-        .iter()
-        .flat_map(|words| words.iter().take(2).map(spell))
-        .collect()
+    vocabulary.iter().flat_map(|words| words.iter().take(2).map(spell)).collect()
 }
 
 /// A name for each person; [`SHARED_NAMES`] of the names belong to two persons, each from a topic of its own.
 fn names(rng: &mut SplitMix64) -> Vec<String> {
-    const FIRST: [&str; 12] = [
-        "Ada", "Bruno", "Chen", "Dana", "Emeka", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena",
-    ];
-    const LAST: [&str; 12] = [
-        "Abel", "Brandt", "Castro", "Duval", "Eriksen", "Fischer", "Grau", "Haddad", "Ito", "Jansen", "Kaya", "Lindt",
-    ];
+    const FIRST: [&str; 12] =
+        ["Ada", "Bruno", "Chen", "Dana", "Emeka", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena"];
+    const LAST: [&str; 12] =
+        ["Abel", "Brandt", "Castro", "Duval", "Eriksen", "Fischer", "Grau", "Haddad", "Ito", "Jansen", "Kaya", "Lindt"];
     let persons = TOPICS.len() * PERSONS_A_TOPIC;
-    let mut names: Vec<String> = (0..persons)
-        .map(|p| format!("{} {}", FIRST[p % 12], LAST[p / 12]))
-        .collect();
+    let mut names: Vec<String> = (0..persons).map(|p| format!("{} {}", FIRST[p % 12], LAST[p / 12])).collect();
     let mut topics: Vec<usize> = (0..TOPICS.len()).collect();
     for i in 0..SHARED_NAMES {
         rng.shuffle(&mut topics);
@@ -222,9 +195,7 @@ fn references(id: usize, topic: usize, topics: &[usize], citations: &[usize], rn
     let mut chosen: BTreeSet<usize> = BTreeSet::new();
     for _ in 0..6 {
         let within = rng.chance(0.85);
-        let open: Vec<usize> = (0..id)
-            .filter(|&p| (topics[p] == topic) == within && !chosen.contains(&p))
-            .collect();
+        let open: Vec<usize> = (0..id).filter(|&p| (topics[p] == topic) == within && !chosen.contains(&p)).collect();
         if open.is_empty() {
             continue;
         }
@@ -272,10 +243,7 @@ mod tests {
         for (i, paper) in set.papers.iter().enumerate() {
             let words: Vec<&str> = paper.summary.split(' ').collect();
             assert_eq!(words.len(), 60);
-            let own = words
-                .iter()
-                .filter(|w| set.vocabulary[set.topics[i]].iter().any(|v| v == *w))
-                .count();
+            let own = words.iter().filter(|w| set.vocabulary[set.topics[i]].iter().any(|v| v == *w)).count();
             assert_eq!(own, if set.dialect[i] { 0 } else { 25 });
             assert!(paper.cites.iter().all(|&c| (c as usize) < i));
             assert!((2005..=2024).contains(&paper.year));
@@ -285,11 +253,7 @@ mod tests {
         for (i, paper) in set.papers.iter().enumerate().skip(100) {
             assert_eq!(paper.cites.len(), 6);
             total += 6;
-            within += paper
-                .cites
-                .iter()
-                .filter(|&&c| set.topics[c as usize] == set.topics[i])
-                .count();
+            within += paper.cites.iter().filter(|&&c| set.topics[c as usize] == set.topics[i]).count();
         }
         let share = within as f64 / f64::from(total);
         assert!((share - 0.85).abs() < 0.03, "{share}");

@@ -25,15 +25,7 @@ pub struct TopicConfig {
 impl Default for TopicConfig {
     /// 5 topics over 200 words, 600 documents of 80 words, eta 0.05, alpha 0.2, seed 4.
     fn default() -> Self {
-        Self {
-            topics: 5,
-            vocabulary: 200,
-            documents: 600,
-            words: 80,
-            eta: 0.05,
-            alpha: 0.2,
-            seed: 4,
-        }
+        Self { topics: 5, vocabulary: 200, documents: 600, words: 80, eta: 0.05, alpha: 0.2, seed: 4 }
     }
 }
 
@@ -61,9 +53,7 @@ impl TopicCorpus {
             });
         }
         let mut rng = SplitMix64::new(config.seed);
-        let beta: Vec<Vec<f64>> = (0..config.topics)
-            .map(|_| rng.dirichlet(config.eta, config.vocabulary))
-            .collect();
+        let beta: Vec<Vec<f64>> = (0..config.topics).map(|_| rng.dirichlet(config.eta, config.vocabulary)).collect();
         let mut documents = Vec::with_capacity(config.documents);
         let mut theta = Vec::with_capacity(config.documents);
         for _ in 0..config.documents {
@@ -90,11 +80,7 @@ impl TopicCorpus {
         let mut words = 0;
         for (document, theta) in self.documents.iter().zip(&self.theta) {
             for &word in document {
-                let p: f64 = theta
-                    .iter()
-                    .zip(&self.beta)
-                    .map(|(share, topic)| share * topic[word])
-                    .sum();
+                let p: f64 = theta.iter().zip(&self.beta).map(|(share, topic)| share * topic[word]).sum();
                 log_likelihood += p.max(f64::MIN_POSITIVE).ln();
             }
             words += document.len();
@@ -143,22 +129,10 @@ mod tests {
     #[test]
     fn empty_or_improper_configurations_are_refused() {
         for bad in [
-            TopicConfig {
-                topics: 0,
-                ..TopicConfig::default()
-            },
-            TopicConfig {
-                words: 0,
-                ..TopicConfig::default()
-            },
-            TopicConfig {
-                eta: 0.0,
-                ..TopicConfig::default()
-            },
-            TopicConfig {
-                alpha: f64::NAN,
-                ..TopicConfig::default()
-            },
+            TopicConfig { topics: 0, ..TopicConfig::default() },
+            TopicConfig { words: 0, ..TopicConfig::default() },
+            TopicConfig { eta: 0.0, ..TopicConfig::default() },
+            TopicConfig { alpha: f64::NAN, ..TopicConfig::default() },
         ] {
             assert!(TopicCorpus::generate(&bad).is_err());
         }

@@ -25,38 +25,14 @@ const SHAPES: [[&str; 2]; 10] = [
 /// Two words, the 8-bit RGB value, and the amplitudes of the harmonics of each colour.
 const COLOURS: [([&str; 2], [f64; 3], [f64; 6]); 10] = [
     (["red", "crimson"], [210.0, 40.0, 40.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
-    (
-        ["green", "emerald"],
-        [40.0, 170.0, 60.0],
-        [1.0, 0.0, 0.7, 0.0, 0.5, 0.0],
-    ),
+    (["green", "emerald"], [40.0, 170.0, 60.0], [1.0, 0.0, 0.7, 0.0, 0.5, 0.0]),
     (["blue", "azure"], [40.0, 70.0, 210.0], [1.0, 0.8, 0.6, 0.5, 0.4, 0.3]),
-    (
-        ["yellow", "golden"],
-        [230.0, 210.0, 40.0],
-        [0.3, 1.0, 0.0, 0.3, 0.0, 0.0],
-    ),
-    (
-        ["purple", "violet"],
-        [140.0, 50.0, 180.0],
-        [0.5, 0.2, 1.0, 0.2, 0.0, 0.0],
-    ),
-    (
-        ["cyan", "turquoise"],
-        [50.0, 200.0, 210.0],
-        [1.0, 0.0, 0.0, 0.0, 0.0, 0.9],
-    ),
-    (
-        ["orange", "amber"],
-        [240.0, 140.0, 30.0],
-        [0.2, 0.1, 0.2, 1.0, 0.0, 0.0],
-    ),
+    (["yellow", "golden"], [230.0, 210.0, 40.0], [0.3, 1.0, 0.0, 0.3, 0.0, 0.0]),
+    (["purple", "violet"], [140.0, 50.0, 180.0], [0.5, 0.2, 1.0, 0.2, 0.0, 0.0]),
+    (["cyan", "turquoise"], [50.0, 200.0, 210.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.9]),
+    (["orange", "amber"], [240.0, 140.0, 30.0], [0.2, 0.1, 0.2, 1.0, 0.0, 0.0]),
     (["pink", "rose"], [240.0, 150.0, 190.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
-    (
-        ["white", "ivory"],
-        [245.0, 245.0, 240.0],
-        [0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
-    ),
+    (["white", "ivory"], [245.0, 245.0, 240.0], [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
     (["black", "ebony"], [15.0, 15.0, 15.0], [0.5, 0.0, 0.5, 1.0, 0.5, 0.0]),
 ];
 
@@ -228,11 +204,7 @@ mod tests {
             assert!(item.image.iter().all(|p| (0.0..=1.0).contains(p)));
             assert!(item.sound.iter().all(|s| s.abs() <= 1.0));
             let said = |words: [&str; 2]| words.iter().any(|word| item.caption.split(' ').any(|w| w == *word));
-            assert!(
-                said(SHAPES[item.shape]) && said(COLOURS[item.colour].0),
-                "{}",
-                item.caption
-            );
+            assert!(said(SHAPES[item.shape]) && said(COLOURS[item.colour].0), "{}", item.caption);
         }
     }
 
@@ -258,12 +230,7 @@ mod tests {
             assert!(corner.iter().all(|p| (0.2..0.75).contains(p)), "{corner:?}");
             if item.shape == 0 {
                 let expected = COLOURS[item.colour].1;
-                let near = |pixel: &[f32]| {
-                    pixel
-                        .iter()
-                        .zip(expected)
-                        .all(|(p, e)| (p * 255.0 - e as f32).abs() < 40.0)
-                };
+                let near = |pixel: &[f32]| pixel.iter().zip(expected).all(|(p, e)| (p * 255.0 - e as f32).abs() < 40.0);
                 let coloured = item.image.chunks(3).filter(|pixel| near(pixel)).count();
                 // A disc of radius a quarter to two fifths of the side.
                 assert!((150..600).contains(&coloured), "{coloured}");
@@ -278,13 +245,9 @@ mod tests {
             let mut rng = SplitMix64::new(5);
             let samples = sound(shape, 0, &mut rng);
             let correlation = |lag: usize| -> f64 {
-                (0..SAMPLES - 60)
-                    .map(|i| f64::from(samples[i]) * f64::from(samples[i + lag]))
-                    .sum()
+                (0..SAMPLES - 60).map(|i| f64::from(samples[i]) * f64::from(samples[i + lag])).sum()
             };
-            let period = (8..50)
-                .max_by(|&a, &b| correlation(a).total_cmp(&correlation(b)))
-                .unwrap_or(0);
+            let period = (8..50).max_by(|&a, &b| correlation(a).total_cmp(&correlation(b))).unwrap_or(0);
             let expected = SAMPLE_RATE / (220.0 * (shape as f64 / 4.0).exp2());
             let multiple = (period as f64 / expected).round();
             assert!(

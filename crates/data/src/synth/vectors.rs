@@ -164,10 +164,8 @@ mod tests {
     fn neighbours_in_the_cube_are_the_published_ones() {
         let corpus = unit_cube(11, 1000, 64);
         let queries = unit_cube(12, 5, 64);
-        let expected = [
-            [259, 763, 913, 945, 359, 234, 810, 146, 31, 893],
-            [297, 762, 608, 945, 402, 365, 784, 910, 716, 215],
-        ];
+        let expected =
+            [[259, 763, 913, 945, 359, 234, 810, 146, 31, 893], [297, 762, 608, 945, 402, 365, 784, 910, 716, 215]];
         for (q, want) in expected.iter().enumerate() {
             let scores: Vec<f64> = corpus.iter_rows().map(|row| dot(row, queries.row(q))).collect();
             let mut order: Vec<usize> = (0..1000).collect();
@@ -216,12 +214,7 @@ mod tests {
         let data = clusters(7, 4_000, 32, 64, 0.6);
         let queries = clusters_queries(7, 200, 32, 64, 0.6);
         let nearest = |row: &[f32]| {
-            let squared = |other: &[f32]| {
-                row.iter()
-                    .zip(other)
-                    .map(|(a, b)| f64::from(a - b).powi(2))
-                    .sum::<f64>()
-            };
+            let squared = |other: &[f32]| row.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
             data.iter_rows().map(squared).fold(f64::INFINITY, f64::min)
         };
         // A neighbour of the same cluster is near sqrt(2 * 32) * 0.6 = 4.8, one of another beyond sqrt(2 * 32) = 8.

@@ -35,9 +35,7 @@ impl Zipf {
     /// The next item: the first whose cumulative probability exceeds a uniform number.
     pub fn sample(&self, rng: &mut SplitMix64) -> usize {
         let u = rng.uniform();
-        self.cumulative
-            .partition_point(|&c| c <= u)
-            .min(self.cumulative.len() - 1)
+        self.cumulative.partition_point(|&c| c <= u).min(self.cumulative.len() - 1)
     }
 
     /// `length` items from the stream of `seed`.

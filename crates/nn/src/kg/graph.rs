@@ -72,15 +72,11 @@ impl KnowledgeGraph {
         };
         for (id, (name, kind)) in entities.into_iter().enumerate() {
             let kind = kind.into();
-            let kind = graph
-                .kind_names
-                .iter()
-                .position(|known| *known == kind)
-                .unwrap_or_else(|| {
-                    graph.kind_names.push(kind);
-                    graph.members.push(Vec::new());
-                    graph.members.len() - 1
-                });
+            let kind = graph.kind_names.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                graph.kind_names.push(kind);
+                graph.members.push(Vec::new());
+                graph.members.len() - 1
+            });
             graph.names.push(name.into());
             graph.kinds.push(kind as u32);
             graph.members[kind].push(id as u32);
@@ -159,9 +155,7 @@ impl KnowledgeGraph {
 
     /// True when the graph states the fact.
     pub fn contains(&self, triple: Triple) -> bool {
-        self.neighbours(triple.head, triple.relation)
-            .binary_search(&triple.tail)
-            .is_ok()
+        self.neighbours(triple.head, triple.relation).binary_search(&triple.tail).is_ok()
     }
 
     /// The entities of every kind that occurs as a tail of `relation`, ascending.
@@ -186,20 +180,14 @@ impl KnowledgeGraph {
         if (id as usize) < self.entities() {
             return Ok(());
         }
-        Err(KgError::Entity {
-            id,
-            entities: self.entities(),
-        })
+        Err(KgError::Entity { id, entities: self.entities() })
     }
 
     pub(super) fn check_relation(&self, id: u32) -> Result<(), KgError> {
         if (id as usize) < self.relations() {
             return Ok(());
         }
-        Err(KgError::Relation {
-            id,
-            relations: self.relations(),
-        })
+        Err(KgError::Relation { id, relations: self.relations() })
     }
 }
 
@@ -242,10 +230,7 @@ mod tests {
     fn unknown_ids_are_refused() {
         let build = |triple| KnowledgeGraph::new([("a", "k")], ["r"], [triple]).map(|_| ());
         assert_eq!(build(Triple::new(0, 0, 1)), Err(KgError::Entity { id: 1, entities: 1 }));
-        assert_eq!(
-            build(Triple::new(0, 3, 0)),
-            Err(KgError::Relation { id: 3, relations: 1 })
-        );
+        assert_eq!(build(Triple::new(0, 3, 0)), Err(KgError::Relation { id: 3, relations: 1 }));
         assert!(small().possible_tails(2).is_err());
     }
 }

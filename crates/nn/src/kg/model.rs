@@ -37,10 +37,7 @@ impl KgModel {
         let mut rng = SplitMix64::new(seed);
         let mut uniform = |rows: usize, dim: usize, bound: f64| {
             let mut matrix = Matrix::zeros(rows, dim);
-            matrix
-                .as_mut_slice()
-                .iter_mut()
-                .for_each(|x| *x = ((2.0 * rng.uniform() - 1.0) * bound) as f32);
+            matrix.as_mut_slice().iter_mut().for_each(|x| *x = ((2.0 * rng.uniform() - 1.0) * bound) as f32);
             matrix
         };
         // Entities start at length about 1 (the bound gives each value the variance 1/dim). Angles start near 0, every relation
@@ -52,11 +49,7 @@ impl KgModel {
             _ => bound,
         };
         let relations = uniform(graph.relations(), scorer.relation_dim(dim), relation_bound);
-        Ok(Self {
-            scorer,
-            entities,
-            relations,
-        })
+        Ok(Self { scorer, entities, relations })
     }
 
     /// The score function.
@@ -74,10 +67,7 @@ impl KgModel {
         if (id as usize) < self.entities.rows() {
             return Ok(self.entities.row(id as usize));
         }
-        Err(KgError::Entity {
-            id,
-            entities: self.entities.rows(),
-        })
+        Err(KgError::Entity { id, entities: self.entities.rows() })
     }
 
     /// The vector of a relation (for RotatE its angles).
@@ -85,18 +75,13 @@ impl KgModel {
         if (id as usize) < self.relations.rows() {
             return Ok(self.relations.row(id as usize));
         }
-        Err(KgError::Relation {
-            id,
-            relations: self.relations.rows(),
-        })
+        Err(KgError::Relation { id, relations: self.relations.rows() })
     }
 
     /// The score of a triple, higher is more plausible.
     pub fn score(&self, triple: Triple) -> Result<f32, KgError> {
         let Triple { head, relation, tail } = triple;
-        Ok(self
-            .scorer
-            .score(self.entity(head)?, self.relation(relation)?, self.entity(tail)?))
+        Ok(self.scorer.score(self.entity(head)?, self.relation(relation)?, self.entity(tail)?))
     }
 
     /// Where the walk from `head` along `relations` ends up, as a vector.
@@ -144,12 +129,10 @@ impl KgModel {
         let known = graph.sources(tail, relation);
         let candidates = graph.possible_heads(relation)?.into_iter();
         Ok(best(
-            candidates
-                .filter(|id| *id != tail && known.binary_search(id).is_err())
-                .map(|id| {
-                    let head = self.entities.row(id as usize);
-                    (id, self.scorer.score(head, relation_vector, tail_vector))
-                }),
+            candidates.filter(|id| *id != tail && known.binary_search(id).is_err()).map(|id| {
+                let head = self.entities.row(id as usize);
+                (id, self.scorer.score(head, relation_vector, tail_vector))
+            }),
             k,
         ))
     }
@@ -158,10 +141,7 @@ impl KgModel {
     pub fn predict_relation(&self, head: u32, tail: u32) -> Result<Vec<Scored>, KgError> {
         let (head, tail) = (self.entity(head)?, self.entity(tail)?);
         let relations = self.relations.iter_rows().enumerate();
-        Ok(best(
-            relations.map(|(id, relation)| (id as u32, self.scorer.score(head, relation, tail))),
-            usize::MAX,
-        ))
+        Ok(best(relations.map(|(id, relation)| (id as u32, self.scorer.score(head, relation, tail))), usize::MAX))
     }
 
     /// The `k` entities of the same kind whose vectors have the largest cosine with that of `entity`.
@@ -169,12 +149,7 @@ impl KgModel {
         let own = self.entity(entity)?;
         graph.check_entity(entity)?;
         let peers = graph.members(graph.kind(entity)).iter().copied();
-        Ok(best(
-            peers
-                .filter(|&id| id != entity)
-                .map(|id| (id, cosine(own, self.entities.row(id as usize)))),
-            k,
-        ))
+        Ok(best(peers.filter(|&id| id != entity).map(|id| (id, cosine(own, self.entities.row(id as usize)))), k))
     }
 
     /// The `k` best ends of a walk from `head` along `relations`, of a kind that the last one leads to.
@@ -235,13 +210,7 @@ mod tests {
     /// Two people, three things, and exact TransE vectors on a line: owns = +10, likes = +20.
     fn small() -> (KnowledgeGraph, KgModel) {
         let graph = KnowledgeGraph::new(
-            [
-                ("a", "person"),
-                ("b", "person"),
-                ("x", "thing"),
-                ("y", "thing"),
-                ("z", "thing"),
-            ],
+            [("a", "person"), ("b", "person"), ("x", "thing"), ("y", "thing"), ("z", "thing")],
             ["owns", "likes"],
             [Triple::new(0, 0, 2), Triple::new(1, 0, 3), Triple::new(1, 1, 4)],
         )
@@ -291,14 +260,8 @@ mod tests {
     #[test]
     fn unknown_ids_and_dimensions_are_refused() {
         let (graph, model) = small();
-        assert!(matches!(
-            model.predict_tail(&graph, 5, 0, 1),
-            Err(KgError::Entity { id: 5, .. })
-        ));
-        assert!(matches!(
-            model.predict_head(&graph, 2, 0, 1),
-            Err(KgError::Relation { id: 2, .. })
-        ));
+        assert!(matches!(model.predict_tail(&graph, 5, 0, 1), Err(KgError::Entity { id: 5, .. })));
+        assert!(matches!(model.predict_head(&graph, 2, 0, 1), Err(KgError::Relation { id: 2, .. })));
         assert!(model.similar(&graph, 7, 1).is_err());
         assert!(KgModel::new(&graph, Scorer::DistMult, 0, 1).is_err());
         assert!(KgModel::new(&graph, Scorer::RotatE, 7, 1).is_err());

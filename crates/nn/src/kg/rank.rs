@@ -28,11 +28,7 @@ impl RankSummary {
     /// Sums up ranks; an error when there are none.
     pub fn of(ranks: &[f64]) -> Result<Self, KgError> {
         if ranks.is_empty() {
-            return Err(KgError::Argument {
-                name: "number of ranks",
-                got: "0".to_owned(),
-                expected: "at least 1",
-            });
+            return Err(KgError::Argument { name: "number of ranks", got: "0".to_owned(), expected: "at least 1" });
         }
         let mean = |value: &dyn Fn(f64) -> f64| ranks.iter().map(|&rank| value(rank)).sum::<f64>() / ranks.len() as f64;
         Ok(Self {

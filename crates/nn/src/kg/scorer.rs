@@ -88,9 +88,7 @@ impl Scorer {
             Self::DistMult | Self::ComplEx => q.iter().zip(t).map(|(q, t)| q * t).sum(),
             Self::RotatE => {
                 let half = q.len() / 2;
-                -(0..half)
-                    .map(|i| (q[i] - t[i]).hypot(q[i + half] - t[i + half]))
-                    .sum::<f32>()
+                -(0..half).map(|i| (q[i] - t[i]).hypot(q[i + half] - t[i + half])).sum::<f32>()
             }
         }
     }
@@ -99,11 +97,7 @@ impl Scorer {
     ///
     /// Where a distance is 0 its gradient is taken as 0.
     pub fn add_gradient(self, (h, r, t): (&[f32], &[f32], &[f32]), weight: f32, into: &mut Gradient) {
-        let Gradient {
-            head: gh,
-            relation: gr,
-            tail: gt,
-        } = into;
+        let Gradient { head: gh, relation: gr, tail: gt } = into;
         match self {
             Self::TransE(norm) => {
                 let length = -self.score(h, r, t);
@@ -178,11 +172,7 @@ pub struct Gradient {
 impl Gradient {
     /// Zeros for entities of dimension `dim`.
     pub fn zeros(scorer: Scorer, dim: usize) -> Self {
-        Self {
-            head: vec![0.0; dim],
-            relation: vec![0.0; scorer.relation_dim(dim)],
-            tail: vec![0.0; dim],
-        }
+        Self { head: vec![0.0; dim], relation: vec![0.0; scorer.relation_dim(dim)], tail: vec![0.0; dim] }
     }
 
     /// Sets everything to zero.
@@ -208,13 +198,8 @@ mod tests {
     use approx::assert_abs_diff_eq;
     use eas_tensor::rng::SplitMix64;
 
-    const ALL: [Scorer; 5] = [
-        Scorer::TransE(Norm::L1),
-        Scorer::TransE(Norm::L2),
-        Scorer::DistMult,
-        Scorer::ComplEx,
-        Scorer::RotatE,
-    ];
+    const ALL: [Scorer; 5] =
+        [Scorer::TransE(Norm::L1), Scorer::TransE(Norm::L2), Scorer::DistMult, Scorer::ComplEx, Scorer::RotatE];
 
     #[test]
     fn hand_worked_scores() {

@@ -81,9 +81,7 @@ impl KgTraining {
                 let mut slope_of = |triple: Triple, slope: f32| {
                     if slope != 0.0 {
                         gradient.clear();
-                        model
-                            .scorer()
-                            .add_gradient(vectors(model, triple), slope, &mut gradient);
+                        model.scorer().add_gradient(vectors(model, triple), slope, &mut gradient);
                         entities.add(triple.head, &gradient.head);
                         relations.add(triple.relation, &gradient.relation);
                         entities.add(triple.tail, &gradient.tail);
@@ -131,11 +129,7 @@ impl KgTraining {
             } else {
                 rng.below(graph.entities()) as u32
             };
-            let false_fact = if at_head {
-                Triple { head: entity, ..fact }
-            } else {
-                Triple { tail: entity, ..fact }
-            };
+            let false_fact = if at_head { Triple { head: entity, ..fact } } else { Triple { tail: entity, ..fact } };
             if !graph.contains(false_fact) {
                 return Some(false_fact);
             }
@@ -185,11 +179,7 @@ fn pair_loss(scorer: Scorer, margin: f32, positive: f32, negative: f32) -> PairL
     if let Scorer::TransE(_) = scorer {
         let loss = (margin - positive + negative).max(0.0);
         let slope = if loss > 0.0 { 1.0 } else { 0.0 };
-        return PairLoss {
-            loss,
-            positive_slope: -slope,
-            negative_slope: slope,
-        };
+        return PairLoss { loss, positive_slope: -slope, negative_slope: slope };
     }
     // A distance has no natural zero point: RotatE is indifferent at distance `margin`.
     let offset = if scorer == Scorer::RotatE { margin } else { 0.0 };
@@ -299,11 +289,7 @@ mod tests {
     #[test]
     fn every_model_that_can_tell_directions_apart_learns_a_ring() {
         let graph = ring();
-        let training = KgTraining {
-            epochs: 300,
-            batch: 16,
-            ..KgTraining::default()
-        };
+        let training = KgTraining { epochs: 300, batch: 16, ..KgTraining::default() };
         for scorer in [Scorer::ComplEx, Scorer::RotatE] {
             let mut model = KgModel::new(&graph, scorer, 16, 1).unwrap();
             let history = training.run(&mut model, &graph).unwrap();
@@ -322,10 +308,7 @@ mod tests {
         let mut rng = SplitMix64::new(1);
         let (mut found, mut other_kind) = (0, 0);
         for sampling in [Negatives::Typed, Negatives::Mixed, Negatives::Uniform] {
-            let training = KgTraining {
-                sampling,
-                ..KgTraining::default()
-            };
+            let training = KgTraining { sampling, ..KgTraining::default() };
             for _ in 0..500 {
                 let fact = facts[rng.below(3)];
                 // One of three candidates is left for some slots: sixteen tries miss it now and then.
@@ -349,11 +332,7 @@ mod tests {
         let graph = ring();
         let train = |seed| {
             let mut model = KgModel::new(&graph, Scorer::TransE(Norm::L1), 8, seed).unwrap();
-            let training = KgTraining {
-                seed,
-                epochs: 20,
-                ..KgTraining::default()
-            };
+            let training = KgTraining { seed, epochs: 20, ..KgTraining::default() };
             training.run(&mut model, &graph).unwrap();
             model
         };
@@ -383,10 +362,7 @@ mod tests {
         for training in [
             KgTraining { batch: 0, ..usual },
             KgTraining { negatives: 0, ..usual },
-            KgTraining {
-                learning_rate: f32::NAN,
-                ..usual
-            },
+            KgTraining { learning_rate: f32::NAN, ..usual },
             KgTraining { margin: -1.0, ..usual },
         ] {
             assert!(training.run(&mut model, &graph).is_err());

@@ -295,13 +295,7 @@ impl Drill {
         }
         let mut drill = Self {
             nodes: (0..config.nodes)
-                .map(|_| Node {
-                    up: true,
-                    cut_off: false,
-                    disk: true,
-                    heard: 0,
-                    believed: true,
-                })
+                .map(|_| Node { up: true, cut_off: false, disk: true, heard: 0, believed: true })
                 .collect(),
             shards: Vec::new(),
             truth,
@@ -332,10 +326,7 @@ impl Drill {
         for (number, log) in logs.into_iter().enumerate() {
             // A canary is a stored vector: the one nearest to it must be itself.
             let canaries: Vec<&Insert> = log.iter().take(drill.config.canaries).collect();
-            let queries: Vec<f32> = canaries
-                .iter()
-                .flat_map(|insert| insert.vector.iter().copied())
-                .collect();
+            let queries: Vec<f32> = canaries.iter().flat_map(|insert| insert.vector.iter().copied()).collect();
             drill.shards.push(Shard {
                 copies: Vec::new(),
                 canary_ids: canaries.iter().map(|insert| insert.id).collect(),
@@ -555,14 +546,7 @@ impl Drill {
             Fault::SlowCopy { every, .. } => 3 * every + self.config.max_lag,
             Fault::NanQuery | Fault::HugeK | Fault::DeepFilter => SECOND,
         };
-        let incident = Incident {
-            fault,
-            at: now,
-            detected: None,
-            limit,
-            recovered: None,
-            wrong: 0,
-        };
+        let incident = Incident { fault, at: now, detected: None, limit, recovered: None, wrong: 0 };
         self.open.push(self.report.incidents.len());
         self.report.incidents.push(incident);
         match fault {
@@ -597,10 +581,8 @@ impl Drill {
             Fault::ShuffledIds { shard, copy } => {
                 let held = &self.shards[shard].copies[copy];
                 let mut shuffled = held.index.ids().to_vec();
-                let values: Vec<f32> = shuffled
-                    .iter()
-                    .flat_map(|&id| held.index.vector(id).unwrap_or_default().to_vec())
-                    .collect();
+                let values: Vec<f32> =
+                    shuffled.iter().flat_map(|&id| held.index.vector(id).unwrap_or_default().to_vec()).collect();
                 self.sim.rng().shuffle(&mut shuffled);
                 let mut index = FlatIndex::new(DIM, Metric::SquaredL2)?;
                 index.add(&shuffled, &Matrix::from_vec(shuffled.len(), DIM, values)?)?;
@@ -612,12 +594,7 @@ impl Drill {
                     copy.index = FlatIndex::load(&version.file)?;
                 }
             }
-            Fault::SlowCopy {
-                shard,
-                copy,
-                every,
-                lasts,
-            } => {
+            Fault::SlowCopy { shard, copy, every, lasts } => {
                 let copy = &mut self.shards[shard].copies[copy];
                 copy.slow = Some(every);
                 let node = copy.node;
@@ -745,10 +722,7 @@ impl Drill {
             let held = &self.shards[shard].copies[copy];
             let node_lives = self.nodes[held.node].answers();
             if held.serving && node_lives && held.breaker.state(now) == eas_ops::breaker::State::Open {
-                self.detect(
-                    "error rate",
-                    |fault| matches!(fault, Fault::DiskError { shard: s, .. } if s == shard),
-                );
+                self.detect("error rate", |fault| matches!(fault, Fault::DiskError { shard: s, .. } if s == shard));
                 self.shards[shard].copies.remove(copy);
                 self.make_anew(shard);
             }
@@ -799,10 +773,8 @@ impl Drill {
                 }
                 let found = held.index.search_batch(&self.shards[shard].canary_queries, 1)?;
                 let expected = &self.shards[shard].canary_ids;
-                let right = found
-                    .iter()
-                    .zip(expected)
-                    .filter(|(hits, id)| hits.first().is_some_and(|hit| hit.id == **id));
+                let right =
+                    found.iter().zip(expected).filter(|(hits, id)| hits.first().is_some_and(|hit| hit.id == **id));
                 if (right.count() as f64) < self.config.canary_floor * expected.len() as f64 {
                     self.detect(
                         "recall canary",
@@ -827,10 +799,7 @@ impl Drill {
             let lag = written.get(held.applied).map_or(0, |at| now - at);
             if lag > self.config.max_lag && held.serving {
                 self.shards[shard].copies[copy].serving = false;
-                self.detect(
-                    "lag metric",
-                    |fault| matches!(fault, Fault::SlowCopy { shard: s, .. } if s == shard),
-                );
+                self.detect("lag metric", |fault| matches!(fault, Fault::SlowCopy { shard: s, .. } if s == shard));
             } else if lag < self.config.accepted_lag {
                 self.shards[shard].copies[copy].serving = true;
             }
@@ -845,15 +814,8 @@ impl Drill {
     fn make_anew(&mut self, shard: usize) {
         let nodes = &self.nodes;
         let held = &mut self.shards[shard];
-        let present = held
-            .copies
-            .iter()
-            .filter(|copy| nodes[copy.node].believed && copy.readable)
-            .count();
-        let source = held
-            .copies
-            .iter()
-            .any(|copy| copy.readable && nodes[copy.node].answers());
+        let present = held.copies.iter().filter(|copy| nodes[copy.node].believed && copy.readable).count();
+        let source = held.copies.iter().any(|copy| copy.readable && nodes[copy.node].answers());
         for _ in (present + held.copying.len())..self.config.replicas {
             let free = (0..nodes.len()).find(|&node| {
                 nodes[node].answers() && !held.copying.contains(&node) && held.copies.iter().all(|c| c.node != node)
@@ -932,11 +894,7 @@ impl Drill {
         self.catch_up(shard, copy, usize::MAX)?;
         self.save(shard, copy)?;
         let own = digest(&self.shards[shard].copies[copy].index);
-        let healthy = self.shards[shard]
-            .copies
-            .iter()
-            .enumerate()
-            .filter(|(other, c)| *other != copy && c.serving);
+        let healthy = self.shards[shard].copies.iter().enumerate().filter(|(other, c)| *other != copy && c.serving);
         let mut others = healthy.map(|(_, c)| digest(&c.index)).peekable();
         self.report.rollbacks.1 += 1;
         self.report.rollbacks.0 += usize::from(others.peek().is_some() && others.all(|other| other == own));
@@ -985,15 +943,9 @@ impl Drill {
         self.files += 1;
         let number = self.files;
         let copy = &mut self.shards[shard].copies[copy];
-        let file = self
-            .config
-            .folder
-            .join(format!("node{}_shard{shard}_{number}.index", copy.node));
+        let file = self.config.folder.join(format!("node{}_shard{shard}_{number}.index", copy.node));
         copy.index.save(&file)?;
-        copy.versions.push(Version {
-            file,
-            applied: copy.applied,
-        });
+        copy.versions.push(Version { file, applied: copy.applied });
         if copy.versions.len() > 2 {
             let old = copy.versions.remove(0);
             std::fs::remove_file(&old.file).map_err(io(&old.file))?;
@@ -1016,12 +968,7 @@ fn breaker(failures: usize) -> Result<CircuitBreaker, ReplicaError> {
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> ReplicaError + '_ {
-    move |source| {
-        ReplicaError::Index(AnnError::Io {
-            path: path.to_path_buf(),
-            source,
-        })
-    }
+    move |source| ReplicaError::Index(AnnError::Io { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]
@@ -1037,10 +984,7 @@ mod tests {
     fn the_only(report: &DrillReport) -> &Incident {
         assert_eq!(report.incidents.len(), 1);
         let incident = &report.incidents[0];
-        assert!(
-            incident.detected.is_some_and(|(_, after)| after <= incident.limit),
-            "{incident:?}"
-        );
+        assert!(incident.detected.is_some_and(|(_, after)| after <= incident.limit), "{incident:?}");
         assert!(incident.recovered.is_some(), "{incident:?}");
         incident
     }
@@ -1057,12 +1001,7 @@ mod tests {
     #[test]
     fn each_fault_is_noticed_by_its_detector_and_mended() {
         let at = 10 * MINUTE + 7 * SECOND;
-        let slow = Fault::SlowCopy {
-            shard: 1,
-            copy: 1,
-            every: 100 * SECOND,
-            lasts: 20 * MINUTE,
-        };
+        let slow = Fault::SlowCopy { shard: 1, copy: 1, every: 100 * SECOND, lasts: 20 * MINUTE };
         for (fault, detector, wrong) in [
             (Fault::Crash(1), "heartbeat time-out", Some(false)),
             (Fault::LoseNode(2), "heartbeat time-out", Some(false)),
@@ -1086,10 +1025,7 @@ mod tests {
 
     #[test]
     fn rolled_back_copies_equal_the_others() {
-        for fault in [
-            Fault::FlipByte { shard: 1, copy: 0 },
-            Fault::ShuffledIds { shard: 0, copy: 2 },
-        ] {
+        for fault in [Fault::FlipByte { shard: 1, copy: 0 }, Fault::ShuffledIds { shard: 0, copy: 2 }] {
             for seed in 0..5 {
                 assert_eq!(run(2, &[(90 * MINUTE, fault)], seed).rollbacks, (1, 1));
             }
@@ -1099,33 +1035,21 @@ mod tests {
     #[test]
     fn two_lost_copies_lose_nothing_and_three_lose_the_shard() {
         let lose = |nodes: &[usize]| -> Vec<(Micros, Fault)> {
-            (0..)
-                .zip(nodes)
-                .map(|(i, &node)| (HOUR + i * 30 * SECOND, Fault::LoseNode(node)))
-                .collect()
+            (0..).zip(nodes).map(|(i, &node)| (HOUR + i * 30 * SECOND, Fault::LoseNode(node))).collect()
         };
         // Shard 1 is on nodes 1, 2 and 3.
         let two = run(2, &lose(&[1, 2]), 5);
         assert_eq!(two.lost, 0);
         assert!(two.incidents.iter().all(|incident| incident.recovered.is_some()));
         let three = run(2, &lose(&[1, 2, 3]), 5);
-        assert!(
-            three.lost > 50 && three.lost < three.acknowledged / 2,
-            "{} of {}",
-            three.lost,
-            three.acknowledged
-        );
+        assert!(three.lost > 50 && three.lost < three.acknowledged / 2, "{} of {}", three.lost, three.acknowledged);
     }
 
     #[test]
     fn a_cluster_that_cannot_be_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for (nodes, replicas) in [(2, 3), (3, 0)] {
-            let config = DrillConfig {
-                nodes,
-                replicas,
-                ..DrillConfig::new(folder.path(), 1)
-            };
+            let config = DrillConfig { nodes, replicas, ..DrillConfig::new(folder.path(), 1) };
             assert!(Drill::new(config, 10).is_err());
         }
     }

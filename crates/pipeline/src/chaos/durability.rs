@@ -31,11 +31,7 @@ impl Durability {
                 return refuse(name, hours.to_string(), "a positive number of hours");
             }
         }
-        Ok(Self {
-            copies,
-            mtbf_hours,
-            mttr_hours,
-        })
+        Ok(Self { copies, mtbf_hours, mttr_hours })
     }
 
     /// Mean hours until no copy is left, exactly. With `D(k)` the mean time from `k` live copies to `k - 1`:

@@ -143,19 +143,12 @@ mod tests {
 
     #[test]
     fn losses_lie_within_the_shipping_interval_and_recovery_is_the_sum_of_its_parts() {
-        let log: Vec<Insert> = (0..2_000)
-            .map(|i| Insert {
-                id: i,
-                vector: vec![i as f32],
-            })
-            .collect();
+        let log: Vec<Insert> = (0..2_000).map(|i| Insert { id: i, vector: vec![i as f32] }).collect();
         let folder = tempfile::tempdir().unwrap();
         for seed in 0..20 {
             let region = RegionFailover::default();
             let fails_at = 30 * MINUTE + seed * 7 * SECOND;
-            let seen = region
-                .run(&log, fails_at, &folder.path().join("standby"), seed)
-                .unwrap();
+            let seen = region.run(&log, fails_at, &folder.path().join("standby"), seed).unwrap();
             assert!(seen.file_intact && seen.lost > 0 && seen.lost < seen.acknowledged);
             assert!(seen.oldest_lost <= 2 * MINUTE, "{seen:?}");
             assert!((20 * SECOND..=30 * SECOND).contains(&seen.detected), "{seen:?}");

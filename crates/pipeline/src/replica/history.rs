@@ -105,10 +105,7 @@ pub fn check_register(history: &[Operation]) -> Result<(), Violation> {
             continue;
         };
         let called = op.called;
-        let begun = shown == 0
-            || history
-                .iter()
-                .any(|w| w.kind == Kind::Write(shown) && w.called <= returned);
+        let begun = shown == 0 || history.iter().any(|w| w.kind == Kind::Write(shown) && w.called <= returned);
         if !begun {
             return Err(Violation::FromTheFuture { called, shown });
         }
@@ -131,11 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn op(called: Micros, returned: Micros, kind: Kind) -> Operation {
-        Operation {
-            called,
-            returned: Some(returned),
-            kind,
-        }
+        Operation { called, returned: Some(returned), kind }
     }
 
     /// The definition: some order of the operations respects real time and is a register's. A write that never returned may
@@ -173,11 +166,7 @@ mod tests {
         assert_eq!(check_register(&[write, op(5, 6, Kind::Read(0))]), Ok(()));
         assert_eq!(
             check_register(&[write, op(11, 12, Kind::Read(0))]),
-            Err(Violation::Stale {
-                called: 11,
-                shown: 0,
-                done: 1
-            })
+            Err(Violation::Stale { called: 11, shown: 0, done: 1 })
         );
         assert_eq!(
             check_register(&[op(0, 3, Kind::Read(1)), op(5, 9, Kind::Write(1))]),
@@ -185,11 +174,7 @@ mod tests {
         );
         assert_eq!(
             check_register(&[write, op(1, 2, Kind::Read(1)), op(3, 4, Kind::Read(0))]),
-            Err(Violation::Backwards {
-                called: 3,
-                shown: 0,
-                seen: 1
-            })
+            Err(Violation::Backwards { called: 3, shown: 0, seen: 1 })
         );
     }
 

@@ -131,10 +131,7 @@ pub struct Write {
 impl Write {
     /// Stores `vector` under `id`.
     pub fn upsert(id: u64, vector: &[f32]) -> Self {
-        Self {
-            id,
-            row: Some(vector.into()),
-        }
+        Self { id, row: Some(vector.into()) }
     }
 
     /// Deletes `id`.
@@ -154,10 +151,7 @@ pub struct VectorCopy {
 impl VectorCopy {
     /// An empty copy for vectors of `dim` values.
     pub fn new(dim: usize, metric: Metric) -> Result<Self, ReplicaError> {
-        Ok(Self {
-            index: FlatIndex::new(dim, metric)?,
-            stamps: BTreeMap::new(),
-        })
+        Ok(Self { index: FlatIndex::new(dim, metric)?, stamps: BTreeMap::new() })
     }
 
     /// Applies a write unless the id shows the same or a newer one; says whether anything changed. Applying writes in any

@@ -33,24 +33,13 @@ pub struct HybridClock {
 impl HybridClock {
     /// A clock of `node` that has seen nothing.
     pub fn new(node: NodeId) -> Self {
-        Self {
-            node,
-            last: Stamp::default(),
-        }
+        Self { node, last: Stamp::default() }
     }
 
     /// A stamp later than everything seen, at `physical` time when that is later still.
     pub fn tick(&mut self, physical: Micros) -> Stamp {
-        let counter = if physical > self.last.time {
-            0
-        } else {
-            self.last.counter + 1
-        };
-        self.last = Stamp {
-            time: physical.max(self.last.time),
-            counter,
-            node: self.node,
-        };
+        let counter = if physical > self.last.time { 0 } else { self.last.counter + 1 };
+        self.last = Stamp { time: physical.max(self.last.time), counter, node: self.node };
         self.last
     }
 
@@ -108,11 +97,7 @@ impl<C: Clock> MultiPrimary<C> {
         let physical = self.clock.now();
         let stamp = match self.stamping {
             Stamping::Hybrid => self.hybrid.tick(physical),
-            Stamping::Wall => Stamp {
-                time: physical,
-                counter: 0,
-                node: self.node,
-            },
+            Stamping::Wall => Stamp { time: physical, counter: 0, node: self.node },
         };
         self.copy.apply(&write, stamp)?;
         Ok(Change::Vector { write, stamp })
@@ -172,12 +157,7 @@ pub type Gossip = Vec<(Stamp, Write)>;
 impl MultiPrimaryNode {
     /// `n` empty nodes.
     pub fn nodes(n: usize, dim: usize) -> Result<Vec<Self>, ReplicaError> {
-        let node = |node| {
-            Ok(Self {
-                hybrid: HybridClock::new(node),
-                copy: VectorCopy::new(dim, Metric::SquaredL2)?,
-            })
-        };
+        let node = |node| Ok(Self { hybrid: HybridClock::new(node), copy: VectorCopy::new(dim, Metric::SquaredL2)? });
         (0..n as NodeId).map(node).collect()
     }
 

@@ -131,11 +131,7 @@ pub struct Links {
 impl Default for Links {
     /// 1 ms and another on average; clients wait 1 s.
     fn default() -> Self {
-        Self {
-            delay: MILLISECOND,
-            jitter: 0.001,
-            timeout: SECOND,
-        }
+        Self { delay: MILLISECOND, jitter: 0.001, timeout: SECOND }
     }
 }
 
@@ -154,25 +150,10 @@ pub struct Asked {
 
 #[derive(Debug, Hash)]
 enum Event<M, T> {
-    Message {
-        from: NodeId,
-        life: u32,
-        to: NodeId,
-        message: M,
-    },
-    Timer {
-        node: NodeId,
-        life: u32,
-        timer: T,
-    },
-    Request {
-        to: NodeId,
-        id: RequestId,
-    },
-    Reply {
-        id: RequestId,
-        reply: Reply,
-    },
+    Message { from: NodeId, life: u32, to: NodeId, message: M },
+    Timer { node: NodeId, life: u32, timer: T },
+    Request { to: NodeId, id: RequestId },
+    Reply { id: RequestId, reply: Reply },
 }
 
 /// Nodes, the network between them, and the clients.
@@ -194,11 +175,7 @@ impl<P: Protocol> Cluster<P> {
     /// Starts the nodes.
     pub fn new(nodes: Vec<P>, links: Links, seed: u64) -> Result<Self, ReplicaError> {
         if nodes.is_empty() {
-            return Err(ReplicaError::Parameter {
-                name: "nodes",
-                got: "0".into(),
-                expected: "at least 1",
-            });
+            return Err(ReplicaError::Parameter { name: "nodes", got: "0".into(), expected: "at least 1" });
         }
         let n = nodes.len();
         let mut cluster = Self {
@@ -231,16 +208,9 @@ impl<P: Protocol> Cluster<P> {
     pub fn ask(&mut self, near: usize, request: Request) -> RequestId {
         let n = self.nodes.len();
         let group = self.groups[near % n];
-        let via = (0..n)
-            .map(|step| (near + step) % n)
-            .find(|&node| self.up[node] && self.groups[node] == group);
+        let via = (0..n).map(|step| (near + step) % n).find(|&node| self.up[node] && self.groups[node] == group);
         let id = self.requests.len();
-        self.requests.push(Asked {
-            sent: self.now(),
-            via: via.map(|node| node as NodeId),
-            request,
-            answer: None,
-        });
+        self.requests.push(Asked { sent: self.now(), via: via.map(|node| node as NodeId), request, answer: None });
         if let Some(to) = via {
             self.sim.after(0, Event::Request { to: to as NodeId, id });
         }
@@ -256,12 +226,7 @@ impl<P: Protocol> Cluster<P> {
     pub fn run_until(&mut self, time: Micros) -> Result<(), ReplicaError> {
         while let Some(event) = self.sim.next_until(time) {
             match event {
-                Event::Message {
-                    from,
-                    life,
-                    to,
-                    message,
-                } => {
+                Event::Message { from, life, to, message } => {
                     let sender_lives = self.up[from as usize] && self.lives[from as usize] == life;
                     if sender_lives && self.connected(from as usize, to as usize) {
                         self.act(to as usize, |protocol, out| protocol.message(from, message, out))?;
@@ -365,27 +330,14 @@ impl<P: Protocol> Cluster<P> {
             replies: Vec::new(),
         };
         action(&mut self.nodes[node], &mut out)?;
-        let Outbox {
-            messages,
-            timers,
-            replies,
-            ..
-        } = out;
+        let Outbox { messages, timers, replies, .. } = out;
         for (to, message) in messages {
             let mut at = self.now() + self.links.delay + self.sim.exponential(self.links.jitter);
             if let Some(last) = self.arrivals[node].get_mut(to as usize) {
                 at = at.max(*last);
                 *last = at;
                 let (from, life) = (node as NodeId, self.lives[node]);
-                self.sim.after(
-                    at - self.now(),
-                    Event::Message {
-                        from,
-                        life,
-                        to,
-                        message,
-                    },
-                );
+                self.sim.after(at - self.now(), Event::Message { from, life, to, message });
             }
         }
         for (after, timer) in timers {
@@ -398,11 +350,8 @@ impl<P: Protocol> Cluster<P> {
                 continue;
             };
             if self.groups[via as usize] == self.groups[node] {
-                let delay = if via as usize == node {
-                    0
-                } else {
-                    self.links.delay + self.sim.exponential(self.links.jitter)
-                };
+                let delay =
+                    if via as usize == node { 0 } else { self.links.delay + self.sim.exponential(self.links.jitter) };
                 self.sim.after(delay, Event::Reply { id, reply });
             }
         }

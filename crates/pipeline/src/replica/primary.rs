@@ -37,12 +37,7 @@ pub struct PrimaryConfig {
 impl PrimaryConfig {
     /// Heartbeats every 10 s, so that a failover takes 30 to 60 s.
     pub fn new(dim: usize, acknowledge: Acknowledge) -> Self {
-        Self {
-            dim,
-            acknowledge,
-            heartbeat: 10 * SECOND,
-            patience: 20 * SECOND,
-        }
+        Self { dim, acknowledge, heartbeat: 10 * SECOND, patience: 20 * SECOND }
     }
 }
 
@@ -186,19 +181,12 @@ impl PrimaryReplica {
     }
 
     fn term_at(&self, length: usize) -> u64 {
-        length
-            .checked_sub(1)
-            .and_then(|i| self.log.get(i))
-            .map_or(0, |entry| entry.term)
+        length.checked_sub(1).and_then(|i| self.log.get(i)).map_or(0, |entry| entry.term)
     }
 
     /// A write's stamp is its place in the log: a later term beats any position.
     fn stamp(entry: &Entry, position: usize) -> Stamp {
-        Stamp {
-            time: entry.term,
-            counter: position as u64,
-            node: 0,
-        }
+        Stamp { time: entry.term, counter: position as u64, node: 0 }
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), ReplicaError> {
@@ -275,10 +263,7 @@ impl PrimaryReplica {
         };
         leadership.back_to.fill(None);
         let since = out.now.saturating_sub(MISSED * self.config.heartbeat);
-        let heard = out
-            .others()
-            .filter(|&node| leadership.heard[node as usize] >= since)
-            .count();
+        let heard = out.others().filter(|&node| leadership.heard[node as usize] >= since).count();
         if 2 * (heard + 1) <= out.nodes {
             self.role = Role::Follower { leader: None };
             self.wait_for_leader(out);
@@ -380,11 +365,7 @@ impl Protocol for PrimaryReplica {
                     self.take(request, write, out)?;
                 }
             }
-            Message::RequestVote {
-                term,
-                last_term,
-                length,
-            } => {
+            Message::RequestVote { term, last_term, length } => {
                 self.see_term(term, out);
                 let own = (self.term_at(self.log.len()), self.log.len());
                 let free = self.voted_for.is_none_or(|candidate| candidate == from);
@@ -404,12 +385,7 @@ impl Protocol for PrimaryReplica {
                     self.count_votes(out);
                 }
             }
-            Message::Append {
-                term,
-                before,
-                before_term,
-                entries,
-            } => {
+            Message::Append { term, before, before_term, entries } => {
                 self.see_term(term, out);
                 if term < self.term {
                     let (term, matched) = (self.term, self.log.len());
@@ -423,11 +399,7 @@ impl Protocol for PrimaryReplica {
                     // Go on after the log, or before the whole term that differs.
                     let own = self.term_at(before.min(self.log.len()));
                     let term_begins = self.log.partition_point(|entry| entry.term < own);
-                    let matched = if before > self.log.len() {
-                        self.log.len()
-                    } else {
-                        term_begins
-                    };
+                    let matched = if before > self.log.len() { self.log.len() } else { term_begins };
                     let refused = Some(before);
                     out.send(from, Message::Appended { term, matched, refused });
                     return Ok(());
@@ -510,12 +482,7 @@ mod tests {
             cluster.ask(near, Request::Write(Write::upsert(near as u64, &[near as f32])));
             run(&mut cluster, 50 * MILLISECOND);
         }
-        assert!(
-            cluster
-                .asked()
-                .iter()
-                .all(|asked| matches!(asked.answer, Some((_, Reply::Written(_)))))
-        );
+        assert!(cluster.asked().iter().all(|asked| matches!(asked.answer, Some((_, Reply::Written(_))))));
         assert!(cluster.nodes().iter().all(|node| node.log().len() == 3));
         let digests: BTreeSet<u64> = cluster.nodes().iter().map(|node| node.copy().digest()).collect();
         assert_eq!(digests.len(), 1);
@@ -545,21 +512,13 @@ mod tests {
         cluster.split(&[0, 1, 1]).unwrap();
         let lost = cluster.ask(0, Request::Write(Write::upsert(1, &[1.0])));
         run(&mut cluster, 2 * SECOND);
-        assert!(
-            cluster.asked()[lost].answer.is_some(),
-            "acknowledged though nobody else has it"
-        );
+        assert!(cluster.asked()[lost].answer.is_some(), "acknowledged though nobody else has it");
         assert!(!cluster.nodes()[0].is_leader());
         cluster.ask(1, Request::Write(Write::upsert(2, &[2.0])));
         run(&mut cluster, SECOND);
         cluster.split(&[0, 0, 0]).unwrap();
         run(&mut cluster, 2 * SECOND);
-        assert!(
-            cluster
-                .nodes()
-                .iter()
-                .all(|node| node.copy().stamp(1).is_none() && node.copy().stamp(2).is_some())
-        );
+        assert!(cluster.nodes().iter().all(|node| node.copy().stamp(1).is_none() && node.copy().stamp(2).is_some()));
     }
 
     proptest! {

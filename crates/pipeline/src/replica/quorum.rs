@@ -159,16 +159,9 @@ impl Quorum {
         }
         let (id, answers) = (*id, std::mem::take(answers));
         self.pending.remove(&request);
-        let newest = answers
-            .iter()
-            .filter_map(|(_, found)| found.clone())
-            .max_by_key(|(stamp, _)| *stamp);
+        let newest = answers.iter().filter_map(|(_, found)| found.clone()).max_by_key(|(stamp, _)| *stamp);
         let reply = Reply::Read(newest.clone());
-        let behind: Vec<NodeId> = answers
-            .iter()
-            .filter(|(_, found)| *found != newest)
-            .map(|(node, _)| *node)
-            .collect();
+        let behind: Vec<NodeId> = answers.iter().filter(|(_, found)| *found != newest).map(|(node, _)| *node).collect();
         let Some((stamp, row)) = newest.filter(|_| !behind.is_empty() && self.config.read_repair != ReadRepair::Off)
         else {
             out.reply(request, reply);
@@ -213,11 +206,7 @@ impl Protocol for Quorum {
                 // Later than every write that this node has stamped, even when its clock stands still.
                 let stamp = Stamp {
                     time: out.now.max(self.last.time),
-                    counter: if out.now > self.last.time {
-                        0
-                    } else {
-                        self.last.counter + 1
-                    },
+                    counter: if out.now > self.last.time { 0 } else { self.last.counter + 1 },
                     node: out.node,
                 };
                 self.copy.apply(&write, stamp)?;
@@ -228,13 +217,7 @@ impl Protocol for Quorum {
                 self.stored(request, out);
             }
             Request::Read(id) => {
-                self.pending.insert(
-                    request,
-                    Pending::Read {
-                        id,
-                        answers: Vec::new(),
-                    },
-                );
+                self.pending.insert(request, Pending::Read { id, answers: Vec::new() });
                 out.broadcast(&Message::Fetch { request, id });
                 let found = self.found(id);
                 self.fetched(request, out.node, found, out)?;
@@ -272,24 +255,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn cluster(w: usize, r: usize, read_repair: ReadRepair, seed: u64) -> Cluster<Quorum> {
-        let config = QuorumConfig {
-            dim: 1,
-            w,
-            r,
-            read_repair,
-        };
+        let config = QuorumConfig { dim: 1, w, r, read_repair };
         Cluster::new(Quorum::nodes(3, config).unwrap(), Links::default(), seed).unwrap()
     }
 
     #[test]
     fn quorums_outside_the_cluster_are_refused() {
         for (w, r) in [(0, 1), (1, 0), (4, 1), (1, 4)] {
-            let config = QuorumConfig {
-                dim: 1,
-                w,
-                r,
-                read_repair: ReadRepair::Off,
-            };
+            let config = QuorumConfig { dim: 1, w, r, read_repair: ReadRepair::Off };
             assert!(Quorum::nodes(3, config).is_err());
         }
     }
@@ -303,23 +276,16 @@ mod tests {
                 cluster.ask(0, Request::Write(Write::upsert(1, &[1.0])));
                 cluster.ask(2, Request::Read(1));
                 cluster.run_until(2 * SECOND).unwrap();
-                assert!(
-                    cluster
-                        .asked()
-                        .iter()
-                        .all(|asked| asked.answer.is_some() == (up >= quorum))
-                );
+                assert!(cluster.asked().iter().all(|asked| asked.answer.is_some() == (up >= quorum)));
             }
         }
     }
 
     #[test]
     fn read_repair_brings_back_a_node_that_missed_a_write() {
-        for (read_repair, repaired) in [
-            (ReadRepair::Off, false),
-            (ReadRepair::Background, true),
-            (ReadRepair::BeforeAnswer, true),
-        ] {
+        for (read_repair, repaired) in
+            [(ReadRepair::Off, false), (ReadRepair::Background, true), (ReadRepair::BeforeAnswer, true)]
+        {
             let mut cluster = cluster(2, 3, read_repair, 1);
             cluster.crash(2);
             cluster.ask(0, Request::Write(Write::upsert(1, &[1.0])));

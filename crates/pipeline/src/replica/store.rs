@@ -95,10 +95,7 @@ pub struct Client {
 impl Client {
     /// A client near node `home` that hasn't written anything.
     pub fn near(home: usize) -> Self {
-        Self {
-            home,
-            ..Self::default()
-        }
+        Self { home, ..Self::default() }
     }
 }
 
@@ -219,23 +216,13 @@ impl ReplicatedStore {
             Mode::Cp => return Err(self.unavailable(client.home)),
         };
         let origin = node as NodeId;
-        let stamp = Stamp {
-            time: self.now(),
-            counter: self.changes.len() as u64,
-            node: origin,
-        };
+        let stamp = Stamp { time: self.now(), counter: self.changes.len() as u64, node: origin };
         let mut version = self.nodes[node].versions.get(&write.id).cloned().unwrap_or_default();
         version.increment(origin);
         let number = self.nodes[node].known.get(origin) + 1;
         let id = write.id;
         let is_delete = write.row.is_none();
-        self.changes.push(Change {
-            write,
-            stamp,
-            version,
-            origin,
-            number,
-        });
+        self.changes.push(Change { write, stamp, version, origin, number });
         let change = self.changes.len() - 1;
         if let Err(refused) = self.deliver(node, change) {
             self.changes.pop();
@@ -250,11 +237,7 @@ impl ReplicatedStore {
             };
             self.sim.after(delay, Arrival { node: other, change });
         }
-        Ok(Receipt {
-            stamp,
-            acknowledged: self.now() + self.config.write_ack,
-            node,
-        })
+        Ok(Receipt { stamp, acknowledged: self.now() + self.config.write_ack, node })
     }
 
     /// The `k` nearest vectors to `query` on a node chosen by `policy` among those that the client can reach.
@@ -282,10 +265,7 @@ impl ReplicatedStore {
                     .filter(|&node| self.nodes[node].group == group)
                     .filter(|&node| {
                         policy == ReadPolicy::Any
-                            || client
-                                .written
-                                .iter()
-                                .all(|(id, stamp)| has(&self.nodes[node], id, stamp))
+                            || client.written.iter().all(|(id, stamp)| has(&self.nodes[node], id, stamp))
                     })
                     .collect();
                 // No node has every write of the session: the client's own is as good as any.
@@ -293,14 +273,9 @@ impl ReplicatedStore {
             }
         };
         let hits = self.nodes[node].copy.search(query, k)?;
-        self.sim
-            .note(&(node, hits.iter().map(|hit| hit.id).collect::<Vec<_>>()));
+        self.sim.note(&(node, hits.iter().map(|hit| hit.id).collect::<Vec<_>>()));
         let cut_off = self.nodes[node].group != self.nodes[PRIMARY].group;
-        Ok(Answer {
-            hits,
-            node,
-            staleness: self.split_at.filter(|_| cut_off).map(|since| self.now() - since),
-        })
+        Ok(Answer { hits, node, staleness: self.split_at.filter(|_| cut_off).map(|since| self.now() - since) })
     }
 
     /// The same for a user who needs a permission, which the primary is asked for: a user without one gets no hits.
@@ -314,10 +289,7 @@ impl ReplicatedStore {
     ) -> Result<Answer, ReplicaError> {
         self.check(client.home)?;
         if self.nodes[client.home].group != self.nodes[PRIMARY].group {
-            return Err(ReplicaError::PermissionUnknown {
-                node: client.home,
-                user,
-            });
+            return Err(ReplicaError::PermissionUnknown { node: client.home, user });
         }
         let mut answer = self.read(client, policy, query, k)?;
         if !self.allowed.contains(&user) {
@@ -429,21 +401,14 @@ impl ReplicatedStore {
     }
 
     fn unavailable(&self, node: usize) -> ReplicaError {
-        ReplicaError::Unavailable {
-            node,
-            reached: self.reached(node),
-            nodes: self.nodes.len(),
-        }
+        ReplicaError::Unavailable { node, reached: self.reached(node), nodes: self.nodes.len() }
     }
 
     fn check(&self, node: usize) -> Result<(), ReplicaError> {
         if node < self.nodes.len() {
             return Ok(());
         }
-        Err(ReplicaError::UnknownNode {
-            node,
-            nodes: self.nodes.len(),
-        })
+        Err(ReplicaError::UnknownNode { node, nodes: self.nodes.len() })
     }
 }
 
@@ -542,22 +507,9 @@ mod tests {
         let mut client = Client::near(0);
         store.write(&mut client, Write::upsert(1, &[1.0])).unwrap();
         store.grant(5);
-        assert_eq!(
-            store
-                .read_as(5, &client, ReadPolicy::Primary, &[1.0], 1)
-                .unwrap()
-                .hits
-                .len(),
-            1
-        );
+        assert_eq!(store.read_as(5, &client, ReadPolicy::Primary, &[1.0], 1).unwrap().hits.len(), 1);
         store.revoke(5);
-        assert!(
-            store
-                .read_as(5, &client, ReadPolicy::Primary, &[1.0], 1)
-                .unwrap()
-                .hits
-                .is_empty()
-        );
+        assert!(store.read_as(5, &client, ReadPolicy::Primary, &[1.0], 1).unwrap().hits.is_empty());
     }
 
     #[test]
@@ -569,12 +521,7 @@ mod tests {
         assert!(store.read(&client, ReadPolicy::Any, &[1.0, 2.0], 1).is_err());
         store.write(&mut client, Write::upsert(1, &[1.0])).unwrap();
         store.run_until(60 * SECOND).unwrap();
-        assert!(
-            store
-                .digests()
-                .iter()
-                .all(|&digest| digest == store.synced().unwrap().digest())
-        );
+        assert!(store.digests().iter().all(|&digest| digest == store.synced().unwrap().digest()));
     }
 
     proptest! {

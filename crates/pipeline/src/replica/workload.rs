@@ -70,12 +70,7 @@ pub fn run<P: Protocol>(
     if vectors.rows() == 0 || work.operations == 0 || work.recent == 0 {
         return Err(ReplicaError::Parameter {
             name: "workload",
-            got: format!(
-                "{} vectors, {} operations, {} recent",
-                vectors.rows(),
-                work.operations,
-                work.recent
-            ),
+            got: format!("{} vectors, {} operations, {} recent", vectors.rows(), work.operations, work.recent),
             expected: "at least 1 of each",
         });
     }
@@ -128,12 +123,7 @@ pub fn run<P: Protocol>(
             _ => (),
         }
     }
-    let kept = |id: &u64, stamp: &Stamp| {
-        cluster
-            .nodes()
-            .iter()
-            .any(|node| copy_of(node).stamp(*id) >= Some(*stamp))
-    };
+    let kept = |id: &u64, stamp: &Stamp| cluster.nodes().iter().any(|node| copy_of(node).stamp(*id) >= Some(*stamp));
     let writes = work.operations.div_ceil(2);
     Ok(Outcome {
         available: (write_times.len() + read_times.len()) as f64 / work.operations as f64,
@@ -193,16 +183,8 @@ mod tests {
 
     #[test]
     fn without_faults_nothing_is_lost_or_refused_and_runs_repeat() {
-        let config = QuorumConfig {
-            dim: 1,
-            w: 2,
-            r: 2,
-            read_repair: ReadRepair::Background,
-        };
-        let work = Workload {
-            operations: 500,
-            ..Workload::new(1)
-        };
+        let config = QuorumConfig { dim: 1, w: 2, r: 2, read_repair: ReadRepair::Background };
+        let work = Workload { operations: 500, ..Workload::new(1) };
         let outcome = || {
             let mut cluster = Cluster::new(Quorum::nodes(3, config).unwrap(), Links::default(), 5).unwrap();
             run(&mut cluster, &work, &vectors(), Quorum::copy).unwrap()
@@ -215,15 +197,9 @@ mod tests {
     #[test]
     fn an_asynchronous_primary_loses_what_only_it_had_and_one_acknowledgement_prevents_it() {
         for (acknowledge, loses) in [(Acknowledge::Async, true), (Acknowledge::Replicas(1), false)] {
-            let nodes = (0..3)
-                .map(|_| PrimaryReplica::new(PrimaryConfig::new(1, acknowledge)).unwrap())
-                .collect();
+            let nodes = (0..3).map(|_| PrimaryReplica::new(PrimaryConfig::new(1, acknowledge)).unwrap()).collect();
             // A slow network, so that the crash meets writes on their way.
-            let links = Links {
-                delay: 200 * MILLISECOND,
-                jitter: 0.1,
-                timeout: 2 * SECOND,
-            };
+            let links = Links { delay: 200 * MILLISECOND, jitter: 0.1, timeout: 2 * SECOND };
             let mut cluster = Cluster::new(nodes, links, 5).unwrap();
             let work = Workload {
                 operations: 4_000,
@@ -241,10 +217,7 @@ mod tests {
         let mut cluster = Cluster::new(MultiPrimaryNode::nodes(3, 1).unwrap(), Links::default(), 5).unwrap();
         let work = Workload {
             operations: 2_000,
-            faults: vec![
-                (20 * SECOND, Fault::Split(vec![0, 1, 1])),
-                (60 * SECOND, Fault::Split(vec![0; 3])),
-            ],
+            faults: vec![(20 * SECOND, Fault::Split(vec![0, 1, 1])), (60 * SECOND, Fault::Split(vec![0; 3]))],
             ..Workload::new(1)
         };
         let outcome = run(&mut cluster, &work, &vectors(), MultiPrimaryNode::copy).unwrap();

@@ -68,10 +68,7 @@ pub struct EfficiencyRoi {
 impl EfficiencyRoi {
     /// The total of each year when only `adoption[year]` of the items go the new way.
     pub fn phased(&self, adoption: &[f64]) -> Result<Vec<f64>, PlanError> {
-        adoption
-            .iter()
-            .map(|&share| Ok(rate("adoption", share)? * self.total))
-            .collect()
+        adoption.iter().map(|&share| Ok(rate("adoption", share)? * self.total)).collect()
     }
 }
 

@@ -64,12 +64,7 @@ impl FraudInput {
         Ok(Self {
             avg_transaction: volume / amounts.len() as f64,
             allow_regression: true,
-            ..Self::new(
-                volume,
-                (now.loss_rate, target.loss_rate),
-                (now.fp_rate, target.fp_rate),
-                cost_per_fp,
-            )
+            ..Self::new(volume, (now.loss_rate, target.loss_rate), (now.fp_rate, target.fp_rate), cost_per_fp)
         })
     }
 }
@@ -101,10 +96,7 @@ pub fn rates_at(
         }
     }
     positive("volume of the ledger", volume)?;
-    Ok(DetectorRates {
-        loss_rate: lost / volume,
-        fp_rate: blocked_good as f64 / n as f64,
-    })
+    Ok(DetectorRates { loss_rate: lost / volume, fp_rate: blocked_good as f64 / n as f64 })
 }
 
 /// What [`fraud_roi`] computes; money in dollars a year.
@@ -136,12 +128,7 @@ pub fn fraud_roi(input: &FraudInput) -> Result<FraudRoi, PlanError> {
     let transactions = input.volume / input.avg_transaction;
     let fp_avoided = transactions * (input.fp_rate_now - input.fp_rate_target);
     let fp_savings = fp_avoided * input.cost_per_fp;
-    Ok(FraudRoi {
-        fraud_savings,
-        fp_avoided,
-        fp_savings,
-        total: fraud_savings + fp_savings,
-    })
+    Ok(FraudRoi { fraud_savings, fp_avoided, fp_savings, total: fraud_savings + fp_savings })
 }
 
 #[cfg(test)]

@@ -22,12 +22,7 @@ pub struct LtvInput {
 impl LtvInput {
     /// A quarter of the customers is new each year.
     pub fn new(current_ltv: f64, churn_reduction: f64, customers: f64) -> Self {
-        Self {
-            current_ltv,
-            churn_reduction,
-            customers,
-            annual_turnover: 0.25,
-        }
+        Self { current_ltv, churn_reduction, customers, annual_turnover: 0.25 }
     }
 }
 
@@ -138,24 +133,13 @@ mod tests {
 
     #[test]
     fn impossible_reductions_are_refused() {
-        assert!(
-            geometric_uplift(850.0, 1.0)
-                .unwrap_err()
-                .to_string()
-                .contains("below 1")
-        );
+        assert!(geometric_uplift(850.0, 1.0).unwrap_err().to_string().contains("below 1"));
         assert!(linear_uplift(850.0, f64::NAN).is_err());
         assert!(linear_uplift(-850.0, 0.1).is_err());
         assert!(absolute_uplift(850.0, 0.25, 0.25).is_err());
         assert!(absolute_uplift(850.0, 1.25, 0.25).is_err());
         assert!(discounted_ltv(1.0, 0.0, 0.0).is_err());
-        assert!(
-            ltv_roi(&LtvInput {
-                annual_turnover: 1.5,
-                ..LtvInput::new(1.0, 0.1, 1.0)
-            })
-            .is_err()
-        );
+        assert!(ltv_roi(&LtvInput { annual_turnover: 1.5, ..LtvInput::new(1.0, 0.1, 1.0) }).is_err());
     }
 
     #[test]

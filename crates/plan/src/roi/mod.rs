@@ -102,11 +102,7 @@ impl Benefit {
             Self::Fraud(input) => ("fraud".into(), fraud_roi(input)?.total),
             Self::Ltv(input) => {
                 let roi = ltv_roi(input)?;
-                let annual = if listed {
-                    roi.annual_linear
-                } else {
-                    roi.annual_geometric
-                };
+                let annual = if listed { roi.annual_linear } else { roi.annual_geometric };
                 ("lifetime value".into(), annual)
             }
         };
@@ -139,12 +135,7 @@ pub struct RoiCase {
 impl RoiCase {
     /// A case without benefits and costs, at [`DEFAULT_DISCOUNT`].
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            benefits: Vec::new(),
-            costs: None,
-            discount: DEFAULT_DISCOUNT,
-        }
+        Self { name: name.into(), benefits: Vec::new(), costs: None, discount: DEFAULT_DISCOUNT }
     }
 
     /// Adds a search benefit.
@@ -197,11 +188,7 @@ impl RoiCase {
         non_negative("implementation cost", costs.implementation)?;
         non_negative("annual operating cost", costs.annual_operating)?;
         non_negative("annual data cost", costs.annual_data)?;
-        let breakdown = self
-            .benefits
-            .iter()
-            .map(|benefit| benefit.evaluate(method))
-            .collect::<Result<Vec<_>, _>>()?;
+        let breakdown = self.benefits.iter().map(|benefit| benefit.evaluate(method)).collect::<Result<Vec<_>, _>>()?;
         let annual_benefit = breakdown.iter().map(|component| component.annual).sum();
         let annual_cost = costs.annual_operating + costs.annual_data;
         let input = RiskInput {
@@ -257,16 +244,12 @@ fn warnings(roi_percent: Option<f64>, payback: Payback) -> Vec<String> {
     if let Some(roi) = roi_percent
         && roi > 300.0
     {
-        warnings.push(format!(
-            "a return of {roi:.0}% is above 300%: check what is counted as benefit"
-        ));
+        warnings.push(format!("a return of {roi:.0}% is above 300%: check what is counted as benefit"));
     }
     if let Payback::Years(years) = payback
         && years < 0.5
     {
-        warnings.push(format!(
-            "a payback of {years:.2} years is below half a year: check the costs"
-        ));
+        warnings.push(format!("a payback of {years:.2} years is below half a year: check the costs"));
     }
     warnings
 }
@@ -279,11 +262,7 @@ mod tests {
     use super::*;
     use crate::finance::annuity;
 
-    const COSTS: Costs = Costs {
-        implementation: 40e6,
-        annual_operating: 12e6,
-        annual_data: 3e6,
-    };
+    const COSTS: Costs = Costs { implementation: 40e6, annual_operating: 12e6, annual_data: 3e6 };
 
     fn listed_search() -> SearchRoiInput {
         let metrics = |conversion_rate, minutes_to_find, zero_result_rate| SearchMetrics {
@@ -306,14 +285,7 @@ mod tests {
     #[test]
     fn the_worked_case_both_ways() {
         let expected = [
-            (
-                Method::AsListed,
-                292_250_000.0,
-                233_800_000.0,
-                693_451_535.444_895,
-                1_733.628_839,
-                0.182_815,
-            ),
+            (Method::AsListed, 292_250_000.0, 233_800_000.0, 693_451_535.444_895, 1_733.628_839, 0.182_815),
             (
                 Method::NoOverlap,
                 202_618_421.052_632,
@@ -329,9 +301,7 @@ mod tests {
             assert_relative_eq!(report.expected_benefit, expectation, max_relative = 1e-12);
             assert_relative_eq!(report.npv, npv, max_relative = 1e-12);
             assert_relative_eq!(report.roi_percent.unwrap(), roi, max_relative = 1e-8);
-            let Payback::Years(payback) = report.payback else {
-                panic!("it pays back")
-            };
+            let Payback::Years(payback) = report.payback else { panic!("it pays back") };
             assert_relative_eq!(payback, years, epsilon = 1e-6);
             assert_eq!(report.warnings.len(), 2);
             let sum: f64 = report.breakdown.iter().map(|c| c.annual).sum();
@@ -342,19 +312,13 @@ mod tests {
     #[test]
     fn a_second_benefit_of_a_kind_adds_up() {
         let one = listed().evaluate(5, 0.8, Method::NoOverlap).unwrap();
-        let two = listed()
-            .search(listed_search())
-            .evaluate(5, 0.8, Method::NoOverlap)
-            .unwrap();
+        let two = listed().search(listed_search()).evaluate(5, 0.8, Method::NoOverlap).unwrap();
         assert_relative_eq!(two.annual_benefit - one.annual_benefit, 100e6, max_relative = 1e-9);
     }
 
     #[test]
     fn without_benefits_the_value_is_the_cost() {
-        let report = RoiCase::new("none")
-            .costs(COSTS)
-            .evaluate(5, 0.8, Method::AsListed)
-            .unwrap();
+        let report = RoiCase::new("none").costs(COSTS).evaluate(5, 0.8, Method::AsListed).unwrap();
         let cost = -40e6 - 15e6 * annuity(0.15, 5).unwrap();
         assert_relative_eq!(report.npv, cost, max_relative = 1e-12);
         assert_eq!(report.payback, Payback::Never);
@@ -364,17 +328,11 @@ mod tests {
     #[test]
     fn missing_costs_and_bad_inputs_are_errors() {
         let case = RoiCase::new("x");
-        assert_eq!(
-            case.evaluate(5, 0.8, Method::AsListed),
-            Err(PlanError::Missing("costs"))
-        );
+        assert_eq!(case.evaluate(5, 0.8, Method::AsListed), Err(PlanError::Missing("costs")));
         assert!(listed().evaluate(5, 1.5, Method::AsListed).is_err());
         let bad = listed().ltv(LtvInput::new(850.0, 1.0, 1.0));
         assert!(bad.evaluate(5, 0.8, Method::AsListed).is_err());
-        let negative = Costs {
-            annual_data: -1.0,
-            ..COSTS
-        };
+        let negative = Costs { annual_data: -1.0, ..COSTS };
         assert!(listed().costs(negative).evaluate(5, 0.8, Method::AsListed).is_err());
     }
 

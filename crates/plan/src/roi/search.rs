@@ -53,18 +53,8 @@ impl SearchRoiInput {
 
     fn check(&self) -> Result<(), PlanError> {
         for (metrics, conversion, minutes, empty) in [
-            (
-                &self.current,
-                "current conversion rate",
-                "current minutes to find",
-                "current zero-result rate",
-            ),
-            (
-                &self.target,
-                "target conversion rate",
-                "target minutes to find",
-                "target zero-result rate",
-            ),
+            (&self.current, "current conversion rate", "current minutes to find", "current zero-result rate"),
+            (&self.target, "target conversion rate", "target minutes to find", "target zero-result rate"),
         ] {
             rate(conversion, metrics.conversion_rate)?;
             non_negative(minutes, metrics.minutes_to_find)?;
@@ -131,11 +121,8 @@ pub fn search_roi(input: &SearchRoiInput) -> Result<SearchRoi, PlanError> {
     let fewer_empty = now.zero_result_rate - then.zero_result_rate;
     let recovered_revenue = sales * fewer_empty * input.recovery_rate;
     // Conversion of the searches that have a result at all.
-    let answered_conversion = if now.conversion_rate == 0.0 {
-        0.0
-    } else {
-        now.conversion_rate / (1.0 - now.zero_result_rate)
-    };
+    let answered_conversion =
+        if now.conversion_rate == 0.0 { 0.0 } else { now.conversion_rate / (1.0 - now.zero_result_rate) };
     let coverage = sales * fewer_empty * answered_conversion;
     let minutes_saved = now.minutes_to_find - then.minutes_to_find;
     Ok(SearchRoi {
@@ -146,11 +133,7 @@ pub fn search_roi(input: &SearchRoiInput) -> Result<SearchRoi, PlanError> {
         coverage,
         relevance: additional_revenue - coverage,
         benefit: additional_revenue * input.gross_margin,
-        time_cut: if now.minutes_to_find > 0.0 {
-            minutes_saved / now.minutes_to_find
-        } else {
-            0.0
-        },
+        time_cut: if now.minutes_to_find > 0.0 { minutes_saved / now.minutes_to_find } else { 0.0 },
     })
 }
 
@@ -163,9 +146,7 @@ pub fn required_conversion(input: &SearchRoiInput, cost: f64) -> Result<f64, Pla
     if required <= 1.0 {
         Ok(required)
     } else {
-        Err(PlanError::NoSolution(format!(
-            "covering {cost} a year needs a conversion rate of {required}"
-        )))
+        Err(PlanError::NoSolution(format!("covering {cost} a year needs a conversion rate of {required}")))
     }
 }
 
@@ -218,10 +199,7 @@ mod tests {
         assert_relative_eq!(roi.coverage, 28_235_294.117_647, max_relative = 1e-12);
         assert_relative_eq!(roi.relevance, 71_764_705.882_353, max_relative = 1e-12);
         assert_relative_eq!(roi.time_cut, 0.571_429, epsilon = 1e-6);
-        let margin = SearchRoiInput {
-            gross_margin: 0.25,
-            ..listed()
-        };
+        let margin = SearchRoiInput { gross_margin: 0.25, ..listed() };
         assert_relative_eq!(search_roi(&margin).unwrap().benefit, 25e6, max_relative = 1e-12);
     }
 

@@ -27,15 +27,8 @@ impl Axis {
         }
         let step = round_step((high - low) / 5.0);
         let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
-        let values: Vec<f64> = (0..=(last - first).round() as usize)
-            .map(|i| (first + i as f64) * step)
-            .collect();
-        Self {
-            low: first * step,
-            high: last * step,
-            log: false,
-            ticks: labelled(&values),
-        }
+        let values: Vec<f64> = (0..=(last - first).round() as usize).map(|i| (first + i as f64) * step).collect();
+        Self { low: first * step, high: last * step, log: false, ticks: labelled(&values) }
     }
 
     /// A logarithmic axis over positive values, widened to powers of ten, or to 1, 2 or 5 times one where it spans little.
@@ -43,40 +36,24 @@ impl Axis {
         let decades = (high / low).log10();
         let marks: &[f64] = if decades <= 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let (from, to) = (low.log10().floor() as i32 - 1, high.log10().ceil() as i32 + 1);
-        let all: Vec<f64> = (from..=to)
-            .flat_map(|power| marks.iter().map(move |mark| mark * 10f64.powi(power)))
-            .collect();
+        let all: Vec<f64> =
+            (from..=to).flat_map(|power| marks.iter().map(move |mark| mark * 10f64.powi(power))).collect();
         let first = all.iter().rposition(|mark| *mark <= low * (1.0 + 1e-9)).unwrap_or(0);
-        let mut last = all
-            .iter()
-            .position(|mark| *mark >= high * (1.0 - 1e-9))
-            .unwrap_or(all.len() - 1);
+        let mut last = all.iter().position(|mark| *mark >= high * (1.0 - 1e-9)).unwrap_or(all.len() - 1);
         if last == first {
             last = (first + 1).min(all.len() - 1);
         }
         let every = (last - first).div_ceil(9).max(1);
         let values: Vec<f64> = all[first..=last].iter().copied().step_by(every).collect();
-        Self {
-            low: all[first],
-            high: all[last],
-            log: true,
-            ticks: values.iter().map(|v| (*v, short(*v))).collect(),
-        }
+        Self { low: all[first], high: all[last], log: true, ticks: values.iter().map(|v| (*v, short(*v))).collect() }
     }
 
     /// An axis whose ends are exactly these, with the round ticks that lie between them.
     pub(super) fn exact(low: f64, high: f64) -> Self {
         let step = round_step((high - low) / 8.0);
         let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
-        let values: Vec<f64> = (0..=(last - first).max(0.0) as usize)
-            .map(|i| (first + i as f64) * step)
-            .collect();
-        Self {
-            low,
-            high,
-            log: false,
-            ticks: labelled(&values),
-        }
+        let values: Vec<f64> = (0..=(last - first).max(0.0) as usize).map(|i| (first + i as f64) * step).collect();
+        Self { low, high, log: false, ticks: labelled(&values) }
     }
 
     /// Where a value lies between the low end (0) and the high end (1).
@@ -90,11 +67,7 @@ impl Axis {
 
     /// Where bars stand: zero, or the low end of a logarithmic axis.
     pub(super) fn base(&self) -> f64 {
-        if self.log {
-            self.low
-        } else {
-            0.0_f64.clamp(self.low, self.high)
-        }
+        if self.log { self.low } else { 0.0_f64.clamp(self.low, self.high) }
     }
 }
 
@@ -102,10 +75,7 @@ impl Axis {
 fn round_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     let mantissa = rough / power;
-    let round = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .find(|round| mantissa <= round + 1e-9)
-        .unwrap_or(10.0);
+    let round = [1.0, 2.0, 5.0, 10.0].into_iter().find(|round| mantissa <= round + 1e-9).unwrap_or(10.0);
     round * power
 }
 
@@ -113,33 +83,16 @@ fn round_step(rough: f64) -> f64 {
 fn labelled(values: &[f64]) -> Vec<(f64, String)> {
     let largest = values.iter().fold(0.0_f64, |largest, v| largest.max(v.abs()));
     if largest > 0.0 && largest < 1e-3 {
-        return values
-            .iter()
-            .map(|v| (*v, if *v == 0.0 { "0".to_string() } else { format!("{v:.0e}") }))
-            .collect();
+        return values.iter().map(|v| (*v, if *v == 0.0 { "0".to_string() } else { format!("{v:.0e}") })).collect();
     }
     let (unit, suffix) = unit_of(largest);
     let decimals = (0..=8)
         .find(|d| {
             let scale = 10f64.powi(*d);
-            values
-                .iter()
-                .all(|v| ((v / unit * scale).round() / scale - v / unit).abs() < 1e-9)
+            values.iter().all(|v| ((v / unit * scale).round() / scale - v / unit).abs() < 1e-9)
         })
         .unwrap_or(8) as usize;
-    values
-        .iter()
-        .map(|v| {
-            (
-                *v,
-                if *v == 0.0 {
-                    "0".to_string()
-                } else {
-                    written(v / unit, decimals, suffix)
-                },
-            )
-        })
-        .collect()
+    values.iter().map(|v| (*v, if *v == 0.0 { "0".to_string() } else { written(v / unit, decimals, suffix) })).collect()
 }
 
 /// A number with three significant digits and a unit: 4.72M, 0.333, 12k, 3e-7.
@@ -154,22 +107,10 @@ pub(super) fn short(value: f64) -> String {
     let (unit, suffix) = unit_of(value.abs());
     let scaled = value / unit;
     let whole = scaled.abs().max(1.0).log10().floor() as usize + 1;
-    let leading = if scaled.abs() < 1.0 {
-        (-scaled.abs().log10().floor()) as usize - 1
-    } else {
-        0
-    };
-    let decimals = if scaled.abs() < 1.0 {
-        3 + leading
-    } else {
-        3_usize.saturating_sub(whole)
-    };
+    let leading = if scaled.abs() < 1.0 { (-scaled.abs().log10().floor()) as usize - 1 } else { 0 };
+    let decimals = if scaled.abs() < 1.0 { 3 + leading } else { 3_usize.saturating_sub(whole) };
     let text = format!("{scaled:.decimals$}");
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{suffix}")
 }
 
@@ -198,28 +139,16 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_cover_the_values() {
-        assert_eq!(
-            labels(&Axis::linear(0.03, 0.97)),
-            ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-        );
-        assert_eq!(
-            labels(&Axis::linear(1.3e6, 9.9e6)),
-            ["0", "2M", "4M", "6M", "8M", "10M"]
-        );
-        assert_eq!(
-            labels(&Axis::linear(0.91, 0.99)),
-            ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]
-        );
+        assert_eq!(labels(&Axis::linear(0.03, 0.97)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&Axis::linear(1.3e6, 9.9e6)), ["0", "2M", "4M", "6M", "8M", "10M"]);
+        assert_eq!(labels(&Axis::linear(0.91, 0.99)), ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]);
         assert_eq!(labels(&Axis::linear(-3.0, 5.0)), ["-4", "-2", "0", "2", "4", "6"]);
         assert_eq!(
             labels(&Axis::log(10.0, 9_000.0)),
             ["10", "20", "50", "100", "200", "500", "1000", "2000", "5000", "10k"]
         );
         assert_eq!(labels(&Axis::log(1e-6, 10.0)).len(), 8);
-        assert_eq!(
-            labels(&Axis::exact(0.25, 1.75)),
-            ["0.4", "0.6", "0.8", "1.0", "1.2", "1.4", "1.6"]
-        );
+        assert_eq!(labels(&Axis::exact(0.25, 1.75)), ["0.4", "0.6", "0.8", "1.0", "1.2", "1.4", "1.6"]);
     }
 
     #[test]
@@ -234,12 +163,7 @@ mod tests {
             Axis::linear(0.0, 1e-300),
         ] {
             assert!(axis.ticks.len() >= 2 && axis.low < axis.high, "{axis:?}");
-            assert!(
-                axis.ticks
-                    .iter()
-                    .all(|tick| (-1e-6..=1.0 + 1e-6).contains(&axis.at(tick.0))),
-                "{axis:?}"
-            );
+            assert!(axis.ticks.iter().all(|tick| (-1e-6..=1.0 + 1e-6).contains(&axis.at(tick.0))), "{axis:?}");
         }
     }
 

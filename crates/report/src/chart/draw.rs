@@ -68,13 +68,7 @@ fn head(scene: &mut Scene, title: &str, keys: &[(Key, String)], y_label: &str) -
     }
     if !y_label.is_empty() {
         y += 1.9 * LABEL;
-        scene.text(
-            (MARGIN, y),
-            fitted(y_label, LABEL, scene.width - 2.0 * MARGIN),
-            LABEL,
-            GREY,
-            Align::Left,
-        );
+        scene.text((MARGIN, y), fitted(y_label, LABEL, scene.width - 2.0 * MARGIN), LABEL, GREY, Align::Left);
     }
     y + 16.0
 }
@@ -100,11 +94,7 @@ impl Plane {
 
 /// Width that the labels of a value axis take at the left.
 fn label_room<'a>(labels: impl IntoIterator<Item = &'a str>) -> f64 {
-    labels
-        .into_iter()
-        .map(|label| text_width(label, TICK))
-        .fold(0.0, f64::max)
-        + 8.0
+    labels.into_iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max) + 8.0
 }
 
 fn horizontal_grid(scene: &mut Scene, plane: Plane, y: &Axis) {
@@ -139,19 +129,13 @@ fn finite(name: &str, values: impl IntoIterator<Item = f64>) -> Result<(), Strin
 
 fn positive(name: &str, axis: &str, values: impl IntoIterator<Item = f64>) -> Result<(), String> {
     match values.into_iter().enumerate().find(|(_, value)| *value <= 0.0) {
-        Some((i, value)) => Err(format!(
-            "series \"{name}\": value {i} is {value}, and the {axis} axis is logarithmic"
-        )),
+        Some((i, value)) => Err(format!("series \"{name}\": value {i} is {value}, and the {axis} axis is logarithmic")),
         None => Ok(()),
     }
 }
 
 fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
-    values
-        .into_iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        })
+    values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
 }
 
 impl XyChart {
@@ -181,48 +165,23 @@ impl XyChart {
         }
         let points = || self.series.iter().flat_map(|(_, points)| points.iter().copied());
         let axis = |(low, high): (f64, f64), log: bool| {
-            if log {
-                Axis::log(low, high)
-            } else {
-                Axis::linear(low, high)
-            }
+            if log { Axis::log(low, high) } else { Axis::linear(low, high) }
         };
         let x = axis(range(points().map(|p| p.0)), self.log_x);
-        let y = axis(
-            range(points().map(|p| p.1).chain(self.levels.iter().map(|level| level.1))),
-            self.log_y,
-        );
+        let y = axis(range(points().map(|p| p.1).chain(self.levels.iter().map(|level| level.1))), self.log_y);
         let mut keys: Vec<(Key, String)> = Vec::new();
         if self.series.len() > 1 || !self.levels.is_empty() {
             let key = |i| {
-                if self.mark == Mark::Line {
-                    Key::Line(i)
-                } else {
-                    Key::Mark(i)
-                }
+                if self.mark == Mark::Line { Key::Line(i) } else { Key::Mark(i) }
             };
-            keys.extend(
-                self.series
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (name, _))| (key(i), name.clone())),
-            );
+            keys.extend(self.series.iter().enumerate().map(|(i, (name, _))| (key(i), name.clone())));
         }
-        keys.extend(
-            self.levels
-                .iter()
-                .map(|(name, level)| (Key::Dash, format!("{name} ({})", short(*level)))),
-        );
+        keys.extend(self.levels.iter().map(|(name, level)| (Key::Dash, format!("{name} ({})", short(*level)))));
         let mut scene = Scene::new(WIDTH, HEIGHT);
         let top = head(&mut scene, &self.title, &keys, &self.y_label);
         let left = MARGIN + label_room(y.ticks.iter().map(|tick| tick.1.as_str()));
         let last = x.ticks.last().map_or(0.0, |tick| text_width(&tick.1, TICK) / 2.0);
-        let plane = Plane {
-            left,
-            right: WIDTH - MARGIN - last.max(8.0),
-            top,
-            bottom: HEIGHT - 58.0,
-        };
+        let plane = Plane { left, right: WIDTH - MARGIN - last.max(8.0), top, bottom: HEIGHT - 58.0 };
         vertical_grid(&mut scene, plane, &x, &self.x_label);
         horizontal_grid(&mut scene, plane, &y);
         for (name, level) in &self.levels {
@@ -259,12 +218,7 @@ impl XyChart {
 
 /// The slots of a category axis: a scene wide enough that no word of a label is cut, unless there are very many.
 fn category_width(names: &[&str], least: f64) -> f64 {
-    let slot = names
-        .iter()
-        .map(|name| widest_word(name, TICK))
-        .fold(0.0, f64::max)
-        .max(least)
-        + 10.0;
+    let slot = names.iter().map(|name| widest_word(name, TICK)).fold(0.0, f64::max).max(least) + 10.0;
     (slot * names.len() as f64 + 110.0).clamp(WIDTH, 2.0 * WIDTH)
 }
 
@@ -289,11 +243,7 @@ fn category_labels(scene: &mut Scene, plane: Plane, names: &[&str], x_label: &st
 
 /// Height that wrapped category labels and the axis label take below the plot.
 fn category_room(names: &[&str], slot: f64, x_label: &str) -> f64 {
-    let rows = names
-        .iter()
-        .map(|name| wrapped(name, TICK, slot - 6.0).len().min(3))
-        .max()
-        .unwrap_or(1);
+    let rows = names.iter().map(|name| wrapped(name, TICK, slot - 6.0).len().min(3)).max().unwrap_or(1);
     16.0 + rows as f64 * TICK * LINE + if x_label.is_empty() { 6.0 } else { 24.0 }
 }
 
@@ -305,9 +255,7 @@ impl BarChart {
         for (name, values) in &self.series {
             if values.len() != self.categories.len() {
                 let (values, categories) = (values.len(), self.categories.len());
-                return Err(format!(
-                    "series \"{name}\" has {values} values for {categories} categories"
-                ));
+                return Err(format!("series \"{name}\" has {values} values for {categories} categories"));
             }
             finite(name, values.iter().copied())?;
             if self.log_y {
@@ -316,19 +264,10 @@ impl BarChart {
         }
         let values = || self.series.iter().flat_map(|(_, values)| values.iter().copied());
         let (low, high) = range(values());
-        let y = if self.log_y {
-            Axis::log(low, high)
-        } else {
-            Axis::linear(low.min(0.0), high.max(0.0))
-        };
+        let y = if self.log_y { Axis::log(low, high) } else { Axis::linear(low.min(0.0), high.max(0.0)) };
         let mut keys = Vec::new();
         if self.series.len() > 1 {
-            keys.extend(
-                self.series
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (name, _))| (Key::Box(color(i)), name.clone())),
-            );
+            keys.extend(self.series.iter().enumerate().map(|(i, (name, _))| (Key::Box(color(i)), name.clone())));
         }
         let names: Vec<&str> = self.categories.iter().map(String::as_str).collect();
         let mut scene = Scene::new(category_width(&names, 14.0 * self.series.len() as f64), HEIGHT);
@@ -336,17 +275,9 @@ impl BarChart {
         let left = MARGIN + label_room(y.ticks.iter().map(|tick| tick.1.as_str()));
         let right = scene.width - MARGIN;
         let slot = (right - left) / names.len() as f64;
-        let plane = Plane {
-            left,
-            right,
-            top,
-            bottom: HEIGHT - category_room(&names, slot, &self.x_label),
-        };
+        let plane = Plane { left, right, top, bottom: HEIGHT - category_room(&names, slot, &self.x_label) };
         category_labels(&mut scene, plane, &names, &self.x_label);
-        let plane = Plane {
-            bottom: plane.bottom - hanging_room(low),
-            ..plane
-        };
+        let plane = Plane { bottom: plane.bottom - hanging_room(low), ..plane };
         horizontal_grid(&mut scene, plane, &y);
         let base = plane.y(&y, y.base());
         let bar = (0.8 * slot / self.series.len() as f64).min(70.0);
@@ -359,11 +290,7 @@ impl BarChart {
                 scene.rect((x + 1.0, base), (x + bar - 1.0, end), color(i));
                 let text = short(*value);
                 if labelled && text_width(&text, TICK) <= bar.max(slot / self.series.len() as f64) + 2.0 {
-                    let at = if end <= base {
-                        end - 4.0
-                    } else {
-                        end + 0.76 * TICK + 4.0
-                    };
+                    let at = if end <= base { end - 4.0 } else { end + 0.76 * TICK + 4.0 };
                     scene.text((x + bar / 2.0, at), text, TICK, INK, Align::Center);
                 }
             }
@@ -391,11 +318,7 @@ impl Histogram {
             finite(name, [*x])?;
         }
         let (low, high) = range(self.series.iter().flat_map(|(_, values)| values.iter().copied()));
-        let (low, high) = if high - low > 1e-12 * high.abs() {
-            (low, high)
-        } else {
-            (low - 0.5, high + 0.5)
-        };
+        let (low, high) = if high - low > 1e-12 * high.abs() { (low, high) } else { (low - 0.5, high + 0.5) };
         let width = (high - low) / self.bins as f64;
         let counts: Vec<Vec<usize>> = self
             .series
@@ -416,27 +339,13 @@ impl Histogram {
         let x = Axis::exact(from - air, to + air);
         let mut keys: Vec<(Key, String)> = Vec::new();
         if self.series.len() > 1 {
-            keys.extend(
-                self.series
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (name, _))| (Key::Box(color(i)), name.clone())),
-            );
+            keys.extend(self.series.iter().enumerate().map(|(i, (name, _))| (Key::Box(color(i)), name.clone())));
         }
-        keys.extend(
-            self.markers
-                .iter()
-                .map(|(name, at)| (Key::Dash, format!("{name} ({})", short(*at)))),
-        );
+        keys.extend(self.markers.iter().map(|(name, at)| (Key::Dash, format!("{name} ({})", short(*at)))));
         let mut scene = Scene::new(WIDTH, HEIGHT);
         let top = head(&mut scene, &self.title, &keys, "count");
         let left = MARGIN + label_room(y.ticks.iter().map(|tick| tick.1.as_str()));
-        let plane = Plane {
-            left,
-            right: WIDTH - MARGIN - 8.0,
-            top,
-            bottom: HEIGHT - 58.0,
-        };
+        let plane = Plane { left, right: WIDTH - MARGIN - 8.0, top, bottom: HEIGHT - 58.0 };
         vertical_grid(&mut scene, plane, &x, &self.x_label);
         horizontal_grid(&mut scene, plane, &y);
         let alpha = if self.series.len() > 1 { 0.45 } else { 0.85 };
@@ -509,19 +418,11 @@ impl HeatMap {
             return Err("no rows or no columns".to_string());
         }
         if self.values.len() != self.rows.len() {
-            return Err(format!(
-                "{} rows of values for {} row labels",
-                self.values.len(),
-                self.rows.len()
-            ));
+            return Err(format!("{} rows of values for {} row labels", self.values.len(), self.rows.len()));
         }
         for (name, values) in self.rows.iter().zip(&self.values) {
             if values.len() != self.columns.len() {
-                return Err(format!(
-                    "row \"{name}\" has {} values for {} columns",
-                    values.len(),
-                    self.columns.len()
-                ));
+                return Err(format!("row \"{name}\" has {} values for {} columns", values.len(), self.columns.len()));
             }
             finite(name, values.iter().copied())?;
         }
@@ -542,38 +443,21 @@ impl HeatMap {
             .iter()
             .map(|row| row.iter().map(|value| format!("{value:.*}", self.decimals)).collect())
             .collect();
-        let text_room = labels
-            .iter()
-            .flatten()
-            .map(|label| text_width(label, TICK))
-            .fold(0.0, f64::max)
-            + 10.0;
-        let row_room = self
-            .rows
-            .iter()
-            .map(|name| text_width(name, TICK))
-            .fold(0.0, f64::max)
-            .min(260.0)
-            + 8.0;
+        let text_room = labels.iter().flatten().map(|label| text_width(label, TICK)).fold(0.0, f64::max) + 10.0;
+        let row_room = self.rows.iter().map(|name| text_width(name, TICK)).fold(0.0, f64::max).min(260.0) + 8.0;
         let legend_room = 70.0;
         let (rows, columns) = (self.rows.len() as f64, self.columns.len() as f64);
         let free = WIDTH - 2.0 * MARGIN - row_room - legend_room;
         let cell_width = (free / columns).clamp(4.0, 90.0);
         let written = text_room <= cell_width;
-        let cell_height = (if written { 30.0_f64 } else { 22.0 })
-            .min(cell_width.max(TICK * 1.3))
-            .max(if rows > 40.0 { 6.0 } else { 14.0 });
-        let upright = self
-            .columns
-            .iter()
-            .any(|name| text_width(name, TICK) > cell_width - 6.0);
+        let cell_height = (if written { 30.0_f64 } else { 22.0 }).min(cell_width.max(TICK * 1.3)).max(if rows > 40.0 {
+            6.0
+        } else {
+            14.0
+        });
+        let upright = self.columns.iter().any(|name| text_width(name, TICK) > cell_width - 6.0);
         let column_room = if upright {
-            self.columns
-                .iter()
-                .map(|name| text_width(name, TICK))
-                .fold(0.0, f64::max)
-                .min(180.0)
-                + 8.0
+            self.columns.iter().map(|name| text_width(name, TICK)).fold(0.0, f64::max).min(180.0) + 8.0
         } else {
             TICK + 10.0
         };
@@ -584,12 +468,7 @@ impl HeatMap {
         let left = MARGIN + row_room;
         // With more labels than fit, every second, third … is written.
         let every = |count: f64, size: f64| ((count * TICK * 1.25 / (count * size)).ceil() as usize).max(1);
-        for (i, name) in self
-            .columns
-            .iter()
-            .enumerate()
-            .step_by(if upright { every(columns, cell_width) } else { 1 })
-        {
+        for (i, name) in self.columns.iter().enumerate().step_by(if upright { every(columns, cell_width) } else { 1 }) {
             let middle = left + (i as f64 + 0.5) * cell_width;
             if upright {
                 scene.upright((middle + 0.36 * TICK, top - 6.0), fitted(name, TICK, 180.0), TICK, GREY);
@@ -620,10 +499,7 @@ impl HeatMap {
         let axis = Axis::exact(low, high);
         let steps = 64;
         for step in 0..steps {
-            let (from, to) = (
-                f64::from(step) / f64::from(steps),
-                f64::from(step + 1) / f64::from(steps),
-            );
+            let (from, to) = (f64::from(step) / f64::from(steps), f64::from(step + 1) / f64::from(steps));
             let y = |share: f64| bottom - share * (bottom - top);
             scene.rect((x, y(from)), (x + 12.0, y(to)), blend(colors, f64::midpoint(from, to)));
         }
@@ -666,32 +542,16 @@ impl Tornado {
         ];
         let mut scene = Scene::new(WIDTH, 2000.0);
         let top = head(&mut scene, &self.title, &keys, "");
-        let names = bars
-            .iter()
-            .map(|bar| text_width(&bar.0, TICK))
-            .fold(0.0, f64::max)
-            .min(280.0)
-            + 10.0;
+        let names = bars.iter().map(|bar| text_width(&bar.0, TICK)).fold(0.0, f64::max).min(280.0) + 10.0;
         let bottom = top + row * bars.len() as f64 + 6.0;
         scene.height = bottom + 58.0;
-        let plane = Plane {
-            left: MARGIN + names,
-            right: WIDTH - MARGIN - 8.0,
-            top,
-            bottom,
-        };
+        let plane = Plane { left: MARGIN + names, right: WIDTH - MARGIN - 8.0, top, bottom };
         vertical_grid(&mut scene, plane, &x, &self.x_label);
         let base = plane.x(&x, self.base);
         for (i, (name, at_low, at_high)) in bars.into_iter().enumerate() {
             let middle = top + (i as f64 + 0.5) * row + 3.0;
             let baseline = middle + 0.36 * TICK;
-            scene.text(
-                (plane.left - 10.0, baseline),
-                fitted(name, TICK, names - 10.0),
-                TICK,
-                INK,
-                Align::Right,
-            );
+            scene.text((plane.left - 10.0, baseline), fitted(name, TICK, names - 10.0), TICK, INK, Align::Right);
             // The longer one first, so that two outcomes on one side are both seen.
             let mut ends = [(*at_low, PALETTE[4]), (*at_high, PALETTE[0])];
             ends.sort_by(|a, b| (b.0 - self.base).abs().total_cmp(&(a.0 - self.base).abs()));
@@ -732,31 +592,19 @@ impl Waterfall {
         let (low, high) = range(bars.iter().flat_map(|bar| [bar.1, bar.2]).chain([0.0]));
         let y = Axis::linear(low, high);
         let names: Vec<&str> = bars.iter().map(|bar| bar.0).collect();
-        let keys: Vec<(Key, String)> = [
-            (PALETTE[0], "increase"),
-            (PALETTE[1], "decrease"),
-            (PALETTE[6], "total"),
-        ]
-        .into_iter()
-        .filter(|(fill, _)| bars.iter().any(|bar| bar.3 == *fill))
-        .map(|(fill, name)| (Key::Box(fill), name.to_string()))
-        .collect();
+        let keys: Vec<(Key, String)> = [(PALETTE[0], "increase"), (PALETTE[1], "decrease"), (PALETTE[6], "total")]
+            .into_iter()
+            .filter(|(fill, _)| bars.iter().any(|bar| bar.3 == *fill))
+            .map(|(fill, name)| (Key::Box(fill), name.to_string()))
+            .collect();
         let mut scene = Scene::new(category_width(&names, 40.0), HEIGHT);
         let top = head(&mut scene, &self.title, &keys, &self.y_label) + 6.0;
         let left = MARGIN + label_room(y.ticks.iter().map(|tick| tick.1.as_str()));
         let right = scene.width - MARGIN;
         let slot = (right - left) / bars.len() as f64;
-        let plane = Plane {
-            left,
-            right,
-            top,
-            bottom: HEIGHT - category_room(&names, slot, ""),
-        };
+        let plane = Plane { left, right, top, bottom: HEIGHT - category_room(&names, slot, "") };
         category_labels(&mut scene, plane, &names, "");
-        let plane = Plane {
-            bottom: plane.bottom - hanging_room(low),
-            ..plane
-        };
+        let plane = Plane { bottom: plane.bottom - hanging_room(low), ..plane };
         horizontal_grid(&mut scene, plane, &y);
         let width = (0.7 * slot).min(90.0);
         for (i, (_, from, to, fill)) in bars.iter().enumerate() {
@@ -764,17 +612,9 @@ impl Waterfall {
             let (start, end) = (plane.y(&y, *from), plane.y(&y, *to));
             scene.rect((middle - width / 2.0, start), (middle + width / 2.0, end), *fill);
             if i + 1 < bars.len() {
-                scene.line(
-                    vec![(middle + width / 2.0, end), (middle + slot - width / 2.0, end)],
-                    GREY,
-                    1.0,
-                );
+                scene.line(vec![(middle + width / 2.0, end), (middle + slot - width / 2.0, end)], GREY, 1.0);
             }
-            let at = if end <= start {
-                end - 5.0
-            } else {
-                end + 0.76 * TICK + 5.0
-            };
+            let at = if end <= start { end - 5.0 } else { end + 0.76 * TICK + 5.0 };
             let change = if *from == 0.0 { *to } else { to - from };
             scene.text((middle, at), short(change), TICK, INK, Align::Center);
         }
@@ -792,20 +632,13 @@ impl ImageGrid {
         for tile in &self.tiles {
             if tile.width == 0 || tile.height == 0 || tile.rgb.len() != 3 * tile.width * tile.height {
                 let (width, height, bytes) = (tile.width, tile.height, tile.rgb.len());
-                return Err(format!(
-                    "picture \"{}\": {bytes} bytes for {width} x {height} RGB pixels",
-                    tile.caption
-                ));
+                return Err(format!("picture \"{}\": {bytes} bytes for {width} x {height} RGB pixels", tile.caption));
             }
         }
         let columns = self.columns.min(self.tiles.len());
         let side = ((1.5 * WIDTH - 2.0 * MARGIN) / columns as f64 - 10.0).clamp(24.0, 128.0);
-        let caption_rows = self
-            .tiles
-            .iter()
-            .map(|tile| wrapped(&tile.caption, TICK, side).len().min(2))
-            .max()
-            .unwrap_or(0) as f64;
+        let caption_rows =
+            self.tiles.iter().map(|tile| wrapped(&tile.caption, TICK, side).len().min(2)).max().unwrap_or(0) as f64;
         let row = side + caption_rows * TICK * LINE + 14.0;
         let rows = self.tiles.len().div_ceil(columns) as f64;
         let width = (2.0 * MARGIN + columns as f64 * (side + 10.0) - 10.0).max(360.0);
@@ -813,16 +646,10 @@ impl ImageGrid {
         let top = head(&mut scene, &self.title, &[], "");
         scene.height = top + rows * row + MARGIN - 10.0;
         for (i, tile) in self.tiles.iter().enumerate() {
-            let (x, y) = (
-                MARGIN + (i % columns) as f64 * (side + 10.0),
-                top + (i / columns) as f64 * row,
-            );
+            let (x, y) = (MARGIN + (i % columns) as f64 * (side + 10.0), top + (i / columns) as f64 * row);
             // The longer edge fills the square.
             let shrink = side / tile.width.max(tile.height) as f64;
-            let (w, h) = (
-                (tile.width as f64 * shrink).max(1.0),
-                (tile.height as f64 * shrink).max(1.0),
-            );
+            let (w, h) = ((tile.width as f64 * shrink).max(1.0), (tile.height as f64 * shrink).max(1.0));
             let from = (x + (side - w) / 2.0, y + (side - h) / 2.0);
             scene.picture(from, (from.0 + w, from.1 + h), (tile.width, tile.height), &tile.rgb);
             for (line, text) in wrapped(&tile.caption, TICK, side).iter().take(2).enumerate() {
@@ -859,35 +686,19 @@ mod tests {
     }
 
     fn lines() -> XyChart {
-        Chart::lines(
-            "Recall by beam width on twenty thousand vectors",
-            "ef_search",
-            "recall@10",
-        )
-        .series(
-            "HNSW, M = 16",
-            [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 1.2 / f64::from(ef))),
-        )
-        .series(
-            "HNSW, M = 48",
-            [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 0.7 / f64::from(ef))),
-        )
-        .series(
-            "IVF, nlist = 141",
-            [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 1.9 / f64::from(ef))),
-        )
-        .level("bar", 0.95)
-        .log_x()
+        Chart::lines("Recall by beam width on twenty thousand vectors", "ef_search", "recall@10")
+            .series("HNSW, M = 16", [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 1.2 / f64::from(ef))))
+            .series("HNSW, M = 48", [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 0.7 / f64::from(ef))))
+            .series("IVF, nlist = 141", [8, 16, 32, 64, 128, 256].map(|ef| (ef, 1.0 - 1.9 / f64::from(ef))))
+            .level("bar", 0.95)
+            .log_x()
     }
 
     fn scatter() -> XyChart {
         let cloud = |cx: f64, cy: f64, seed: u32| {
             (0..200).map(move |i| {
                 let t = f64::from(i + seed) * 2.399;
-                (
-                    cx + (f64::from(i) / 200.0).sqrt() * t.cos(),
-                    cy + (f64::from(i) / 200.0).sqrt() * t.sin(),
-                )
+                (cx + (f64::from(i) / 200.0).sqrt() * t.cos(), cy + (f64::from(i) / 200.0).sqrt() * t.sin())
             })
         };
         Chart::scatter("Glosses by two principal components", "component 1", "component 2")
@@ -897,15 +708,10 @@ mod tests {
     }
 
     fn bars() -> BarChart {
-        Chart::bars(
-            "Mean reciprocal rank",
-            "query kind",
-            "MRR",
-            ["keyword", "natural language", "misspelt", "negated"],
-        )
-        .series("BM25", [0.81, 0.42, 0.13, 0.5])
-        .series("static encoder", [0.72, 0.66, 0.31, 0.48])
-        .series("fused", [0.86, 0.7, 0.33, 0.52])
+        Chart::bars("Mean reciprocal rank", "query kind", "MRR", ["keyword", "natural language", "misspelt", "negated"])
+            .series("BM25", [0.81, 0.42, 0.13, 0.5])
+            .series("static encoder", [0.72, 0.66, 0.31, 0.48])
+            .series("fused", [0.86, 0.7, 0.33, 0.52])
     }
 
     fn histogram() -> Histogram {
@@ -922,14 +728,11 @@ mod tests {
     }
 
     fn heat_map(sentences: usize, scale: f64) -> HeatMap {
-        let names: Vec<String> = (0..sentences)
-            .map(|i| format!("{} {i}", if i < sentences / 2 { "money" } else { "water" }))
-            .collect();
+        let names: Vec<String> =
+            (0..sentences).map(|i| format!("{} {i}", if i < sentences / 2 { "money" } else { "water" })).collect();
         let values = (0..sentences)
             .map(|i| {
-                (0..sentences)
-                    .map(|j| scale * (1.0 - 0.9 * (i as f64 - j as f64).abs() / sentences as f64))
-                    .collect()
+                (0..sentences).map(|j| scale * (1.0 - 0.9 * (i as f64 - j as f64).abs() / sentences as f64)).collect()
             })
             .collect();
         Chart::heat_map("Cosine between uses of \"bank\"", names.clone(), names, values)
@@ -971,11 +774,8 @@ mod tests {
 
     #[test]
     fn text_is_inside_and_never_overlaps() {
-        let many = ["a category with several long words", "incomprehensibilities", "x"]
-            .iter()
-            .cycle()
-            .take(11)
-            .copied();
+        let many =
+            ["a category with several long words", "incomprehensibilities", "x"].iter().cycle().take(11).copied();
         let scenes = [
             lines().scene(),
             scatter().scene(),
@@ -991,11 +791,7 @@ mod tests {
             waterfall().scene(),
             images().scene(),
             Chart::lines("one point", "x", "y").series("s", [(3, 4)]).scene(),
-            Chart::lines("wide", "x", "y")
-                .series("s", [(1e-9, 1e-9), (1e9, 1e12)])
-                .log_x()
-                .log_y()
-                .scene(),
+            Chart::lines("wide", "x", "y").series("s", [(1e-9, 1e-9), (1e9, 1e12)]).log_x().log_y().scene(),
             Chart::histogram("one value", "x", 3).series("s", [5, 5, 5]).scene(),
         ];
         for scene in scenes {
@@ -1027,17 +823,9 @@ mod tests {
             }
         }
         images().save(&folder.join("images.png")).expect("drawn");
-        heat_map(60, -1.0)
-            .save(&folder.join("heat_map_large.png"))
-            .expect("drawn");
-        assert!(matches!(
-            images().save(&folder.join("images.svg")),
-            Err(ReportError::Chart { .. })
-        ));
-        assert!(matches!(
-            lines().save(&folder.join("lines.gif")),
-            Err(ReportError::ChartFile { .. })
-        ));
+        heat_map(60, -1.0).save(&folder.join("heat_map_large.png")).expect("drawn");
+        assert!(matches!(images().save(&folder.join("images.svg")), Err(ReportError::Chart { .. })));
+        assert!(matches!(lines().save(&folder.join("lines.gif")), Err(ReportError::ChartFile { .. })));
         assert!(lines().save(&folder.join("no/such/folder/lines.svg")).is_err());
         assert!(lines().save(&folder.join("no/such/folder/lines.png")).is_err());
     }
@@ -1060,61 +848,27 @@ mod tests {
         let none: [(f64, f64); 0] = [];
         let cases: Vec<(Result<Scene, String>, &str)> = vec![
             (Chart::lines("t", "x", "y").scene(), "no series"),
-            (
-                Chart::lines("t", "x", "y").series("empty", none).scene(),
-                "\"empty\" has no points",
-            ),
-            (
-                Chart::lines("t", "x", "y")
-                    .series("loss", [(0.0, 1.0), (1.0, nan)])
-                    .scene(),
-                "\"loss\": value 1 is NaN",
-            ),
-            (
-                Chart::scatter("t", "x", "y")
-                    .series("s", [(f64::INFINITY, 1.0)])
-                    .scene(),
-                "value 0 is inf",
-            ),
-            (
-                Chart::lines("t", "x", "y").series("s", [(0.0, 1.0)]).log_x().scene(),
-                "logarithmic",
-            ),
-            (
-                Chart::lines("t", "x", "y")
-                    .series("s", [(1.0, 1.0)])
-                    .level("bar", nan)
-                    .scene(),
-                "\"bar\"",
-            ),
-            (
-                Chart::bars("t", "x", "y", ["a", "b"]).series("s", [1.0]).scene(),
-                "1 values for 2 categories",
-            ),
+            (Chart::lines("t", "x", "y").series("empty", none).scene(), "\"empty\" has no points"),
+            (Chart::lines("t", "x", "y").series("loss", [(0.0, 1.0), (1.0, nan)]).scene(), "\"loss\": value 1 is NaN"),
+            (Chart::scatter("t", "x", "y").series("s", [(f64::INFINITY, 1.0)]).scene(), "value 0 is inf"),
+            (Chart::lines("t", "x", "y").series("s", [(0.0, 1.0)]).log_x().scene(), "logarithmic"),
+            (Chart::lines("t", "x", "y").series("s", [(1.0, 1.0)]).level("bar", nan).scene(), "\"bar\""),
+            (Chart::bars("t", "x", "y", ["a", "b"]).series("s", [1.0]).scene(), "1 values for 2 categories"),
             (Chart::bars("t", "x", "y", ["a"]).series("s", [nan]).scene(), "NaN"),
-            (
-                Chart::bars("t", "x", "y", ["a"]).series("s", [-1.0]).log_y().scene(),
-                "logarithmic",
-            ),
+            (Chart::bars("t", "x", "y", ["a"]).series("s", [-1.0]).log_y().scene(), "logarithmic"),
             (Chart::bars::<&str>("t", "x", "y", []).scene(), "no series"),
             (Chart::histogram("t", "x", 0).series("s", [1.0]).scene(), "0 bins"),
             (Chart::histogram("t", "x", 3).series("s", [nan]).scene(), "NaN"),
             (Chart::histogram("t", "x", 3).series("s", [0.0; 0]).scene(), "no values"),
             (Chart::heat_map("t", ["a"], ["b"], vec![]).scene(), "0 rows of values"),
-            (
-                Chart::heat_map("t", ["a"], ["b"], vec![vec![1.0, 2.0]]).scene(),
-                "2 values for 1 columns",
-            ),
+            (Chart::heat_map("t", ["a"], ["b"], vec![vec![1.0, 2.0]]).scene(), "2 values for 1 columns"),
             (Chart::heat_map("t", ["a"], ["b"], vec![vec![nan]]).scene(), "NaN"),
             (Chart::tornado("t", "x", 1).scene(), "no bars"),
             (Chart::tornado("t", "x", nan).bar("a", 1, 2).scene(), "base"),
             (Chart::waterfall("t", "y").scene(), "no steps"),
             (Chart::waterfall("t", "y").step("a", nan).scene(), "NaN"),
             (Chart::images("t", 2).scene(), "no pictures"),
-            (
-                Chart::images("t", 2).tile("a", 2, 2, vec![0; 11]).scene(),
-                "11 bytes for 2 x 2",
-            ),
+            (Chart::images("t", 2).tile("a", 2, 2, vec![0; 11]).scene(), "11 bytes for 2 x 2"),
         ];
         for (scene, part) in cases {
             let error = scene.expect_err(part);

@@ -45,13 +45,7 @@ impl Chart {
 
     /// Counts of values in `bins` equal intervals; several series share the intervals.
     pub fn histogram(title: impl Into<String>, x_label: impl Into<String>, bins: usize) -> Histogram {
-        Histogram {
-            title: title.into(),
-            x_label: x_label.into(),
-            bins,
-            series: Vec::new(),
-            markers: Vec::new(),
-        }
+        Histogram { title: title.into(), x_label: x_label.into(), bins, series: Vec::new(), markers: Vec::new() }
     }
 
     /// A matrix of colours with row and column labels; `values[row][column]`.
@@ -72,30 +66,17 @@ impl Chart {
 
     /// Low and high outcome of one assumption at a time around the `base` outcome, the widest on top.
     pub fn tornado(title: impl Into<String>, x_label: impl Into<String>, base: impl Number) -> Tornado {
-        Tornado {
-            title: title.into(),
-            x_label: x_label.into(),
-            base: base.to_f64(),
-            bars: Vec::new(),
-        }
+        Tornado { title: title.into(), x_label: x_label.into(), base: base.to_f64(), bars: Vec::new() }
     }
 
     /// A running total: each step floats on the one before, totals stand on zero.
     pub fn waterfall(title: impl Into<String>, y_label: impl Into<String>) -> Waterfall {
-        Waterfall {
-            title: title.into(),
-            y_label: y_label.into(),
-            steps: Vec::new(),
-        }
+        Waterfall { title: title.into(), y_label: y_label.into(), steps: Vec::new() }
     }
 
     /// A contact sheet of captioned pictures, `columns` a row.
     pub fn images(title: impl Into<String>, columns: usize) -> ImageGrid {
-        ImageGrid {
-            title: title.into(),
-            columns,
-            tiles: Vec::new(),
-        }
+        ImageGrid { title: title.into(), columns, tiles: Vec::new() }
     }
 }
 
@@ -146,16 +127,7 @@ pub struct XyChart {
 
 impl XyChart {
     fn new(title: String, x_label: String, y_label: String, mark: Mark) -> Self {
-        Self {
-            title,
-            x_label,
-            y_label,
-            mark,
-            series: Vec::new(),
-            levels: Vec::new(),
-            log_x: false,
-            log_y: false,
-        }
+        Self { title, x_label, y_label, mark, series: Vec::new(), levels: Vec::new(), log_x: false, log_y: false }
     }
 
     /// Adds a series of `(x, y)` points.
@@ -164,10 +136,7 @@ impl XyChart {
         name: impl Into<String>,
         points: impl IntoIterator<Item = (X, Y)>,
     ) -> Self {
-        self.series.push((
-            name.into(),
-            points.into_iter().map(|(x, y)| (x.to_f64(), y.to_f64())).collect(),
-        ));
+        self.series.push((name.into(), points.into_iter().map(|(x, y)| (x.to_f64(), y.to_f64())).collect()));
         self
     }
 
@@ -205,8 +174,7 @@ pub struct BarChart {
 impl BarChart {
     /// Adds a series with one value a category.
     pub fn series<V: Number>(mut self, name: impl Into<String>, values: impl IntoIterator<Item = V>) -> Self {
-        self.series
-            .push((name.into(), values.into_iter().map(Number::to_f64).collect()));
+        self.series.push((name.into(), values.into_iter().map(Number::to_f64).collect()));
         self
     }
 
@@ -231,8 +199,7 @@ pub struct Histogram {
 impl Histogram {
     /// Adds a series of values to count.
     pub fn series<V: Number>(mut self, name: impl Into<String>, values: impl IntoIterator<Item = V>) -> Self {
-        self.series
-            .push((name.into(), values.into_iter().map(Number::to_f64).collect()));
+        self.series.push((name.into(), values.into_iter().map(Number::to_f64).collect()));
         self
     }
 
@@ -324,12 +291,7 @@ struct Tile {
 impl ImageGrid {
     /// Adds a picture: `rgb` holds `3 * width * height` bytes, row by row from the top.
     pub fn tile(mut self, caption: impl Into<String>, width: usize, height: usize, rgb: impl Into<Vec<u8>>) -> Self {
-        self.tiles.push(Tile {
-            caption: caption.into(),
-            width,
-            height,
-            rgb: rgb.into(),
-        });
+        self.tiles.push(Tile { caption: caption.into(), width, height, rgb: rgb.into() });
         self
     }
 }

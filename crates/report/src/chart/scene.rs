@@ -47,40 +47,12 @@ pub(super) enum Align {
 
 #[derive(Clone, Debug)]
 enum Item {
-    Line {
-        points: Vec<(f64, f64)>,
-        color: RGBAColor,
-        width: f64,
-    },
-    Area {
-        points: Vec<(f64, f64)>,
-        color: RGBAColor,
-    },
-    Rect {
-        from: (f64, f64),
-        to: (f64, f64),
-        color: RGBAColor,
-    },
-    Circle {
-        center: (f64, f64),
-        radius: f64,
-        color: RGBAColor,
-    },
-    Text {
-        at: (f64, f64),
-        text: String,
-        size: f64,
-        color: RGBColor,
-        align: Align,
-        upright: bool,
-    },
-    Picture {
-        from: (f64, f64),
-        to: (f64, f64),
-        width: usize,
-        height: usize,
-        rgb: Vec<u8>,
-    },
+    Line { points: Vec<(f64, f64)>, color: RGBAColor, width: f64 },
+    Area { points: Vec<(f64, f64)>, color: RGBAColor },
+    Rect { from: (f64, f64), to: (f64, f64), color: RGBAColor },
+    Circle { center: (f64, f64), radius: f64, color: RGBAColor },
+    Text { at: (f64, f64), text: String, size: f64, color: RGBColor, align: Align, upright: bool },
+    Picture { from: (f64, f64), to: (f64, f64), width: usize, height: usize, rgb: Vec<u8> },
 }
 
 /// A picture to be drawn: items in drawing order, in units of about one pixel of a screen.
@@ -93,19 +65,11 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new(width: f64, height: f64) -> Self {
-        Self {
-            width,
-            height,
-            items: Vec::new(),
-        }
+        Self { width, height, items: Vec::new() }
     }
 
     pub(super) fn line(&mut self, points: Vec<(f64, f64)>, color: impl Into<RGBAColor>, width: f64) {
-        self.items.push(Item::Line {
-            points,
-            color: color.into(),
-            width,
-        });
+        self.items.push(Item::Line { points, color: color.into(), width });
     }
 
     pub(super) fn dashes(&mut self, from: (f64, f64), to: (f64, f64), color: RGBColor) {
@@ -121,20 +85,13 @@ impl Scene {
     }
 
     pub(super) fn area(&mut self, points: Vec<(f64, f64)>, color: impl Into<RGBAColor>) {
-        self.items.push(Item::Area {
-            points,
-            color: color.into(),
-        });
+        self.items.push(Item::Area { points, color: color.into() });
     }
 
     pub(super) fn rect(&mut self, from: (f64, f64), to: (f64, f64), color: impl Into<RGBAColor>) {
         let (left, right) = (from.0.min(to.0), from.0.max(to.0));
         let (top, bottom) = (from.1.min(to.1), from.1.max(to.1));
-        self.items.push(Item::Rect {
-            from: (left, top),
-            to: (right, bottom),
-            color: color.into(),
-        });
+        self.items.push(Item::Rect { from: (left, top), to: (right, bottom), color: color.into() });
     }
 
     /// A point's mark: the series decides its shape, so that colour is not the only difference.
@@ -142,55 +99,25 @@ impl Scene {
         let color = color.into();
         let r = radius;
         match series % 4 {
-            0 => self.items.push(Item::Circle {
-                center: (x, y),
-                radius,
-                color,
-            }),
+            0 => self.items.push(Item::Circle { center: (x, y), radius, color }),
             1 => self.rect((x - 0.9 * r, y - 0.9 * r), (x + 0.9 * r, y + 0.9 * r), color),
-            2 => self.area(
-                vec![(x, y - 1.2 * r), (x + 1.1 * r, y + 0.8 * r), (x - 1.1 * r, y + 0.8 * r)],
-                color,
-            ),
-            _ => self.area(
-                vec![(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)],
-                color,
-            ),
+            2 => self.area(vec![(x, y - 1.2 * r), (x + 1.1 * r, y + 0.8 * r), (x - 1.1 * r, y + 0.8 * r)], color),
+            _ => self.area(vec![(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)], color),
         }
     }
 
     /// Text whose baseline passes through `at`.
     pub(super) fn text(&mut self, at: (f64, f64), text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
-        self.items.push(Item::Text {
-            at,
-            text: text.into(),
-            size,
-            color,
-            align,
-            upright: false,
-        });
+        self.items.push(Item::Text { at, text: text.into(), size, color, align, upright: false });
     }
 
     /// Text read from bottom to top; it starts at `at`, which lies on its baseline.
     pub(super) fn upright(&mut self, at: (f64, f64), text: impl Into<String>, size: f64, color: RGBColor) {
-        self.items.push(Item::Text {
-            at,
-            text: text.into(),
-            size,
-            color,
-            align: Align::Left,
-            upright: true,
-        });
+        self.items.push(Item::Text { at, text: text.into(), size, color, align: Align::Left, upright: true });
     }
 
     pub(super) fn picture(&mut self, from: (f64, f64), to: (f64, f64), size: (usize, usize), rgb: &[u8]) {
-        self.items.push(Item::Picture {
-            from,
-            to,
-            width: size.0,
-            height: size.1,
-            rgb: rgb.to_vec(),
-        });
+        self.items.push(Item::Picture { from, to, width: size.0, height: size.1, rgb: rgb.to_vec() });
     }
 
     /// The texts and the boxes they fill, for tests of what is legible.
@@ -199,14 +126,7 @@ impl Scene {
         self.items
             .iter()
             .filter_map(|item| match item {
-                Item::Text {
-                    at,
-                    text,
-                    size,
-                    align,
-                    upright,
-                    ..
-                } => {
+                Item::Text { at, text, size, align, upright, .. } => {
                     let width = text_width(text, *size);
                     let start = match align {
                         Align::Left => 0.0,
@@ -230,18 +150,9 @@ impl Scene {
 
     /// Draws into the file; `title` names the chart in errors.
     pub(super) fn save(&self, path: &Path, title: &str) -> Result<(), ReportError> {
-        let failed = |reason: String| ReportError::Chart {
-            title: title.to_string(),
-            reason,
-        };
-        let file = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let size = (
-            (self.width * SCALE).round() as u32,
-            (self.height * SCALE).round() as u32,
-        );
+        let failed = |reason: String| ReportError::Chart { title: title.to_string(), reason };
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let size = ((self.width * SCALE).round() as u32, (self.height * SCALE).round() as u32);
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("svg") => {
                 if self.items.iter().any(|item| matches!(item, Item::Picture { .. })) {
@@ -256,18 +167,14 @@ impl Scene {
                 // Subdivided coordinates, shown at the scene's own size.
                 let shown = |pixels: u32| format!("{}", f64::from(pixels) / SCALE);
                 let head = format!("width=\"{}\" height=\"{}\"", size.0, size.1);
-                let text = text.replacen(
-                    &head,
-                    &format!("width=\"{}\" height=\"{}\"", shown(size.0), shown(size.1)),
-                    1,
-                );
+                let text =
+                    text.replacen(&head, &format!("width=\"{}\" height=\"{}\"", shown(size.0), shown(size.1)), 1);
                 std::fs::write(path, text).map_err(ReportError::file(path))
             }
             Some("png") => {
                 let area = BitMapBackend::new(path, size).into_drawing_area();
                 // The bitmap's own text has it half a font size lower.
-                self.draw(&area, 0.5 * PLOTTERS_EM)
-                    .map_err(|reason| failed(format!("{}: {reason}", path.display())))
+                self.draw(&area, 0.5 * PLOTTERS_EM).map_err(|reason| failed(format!("{}: {reason}", path.display())))
             }
             _ => Err(ReportError::ChartFile { file }),
         }
@@ -297,29 +204,16 @@ fn draw_item<B: DrawingBackend>(
     match item {
         Item::Line { points, color, width } => {
             let stroke = color.stroke_width((width * SCALE).round().max(1.0) as u32);
-            area.draw(&PathElement::new(
-                points.iter().copied().map(scaled).collect::<Vec<_>>(),
-                stroke,
-            ))
+            area.draw(&PathElement::new(points.iter().copied().map(scaled).collect::<Vec<_>>(), stroke))
         }
-        Item::Area { points, color } => area.draw(&Polygon::new(
-            points.iter().copied().map(scaled).collect::<Vec<_>>(),
-            color.filled(),
-        )),
+        Item::Area { points, color } => {
+            area.draw(&Polygon::new(points.iter().copied().map(scaled).collect::<Vec<_>>(), color.filled()))
+        }
         Item::Rect { from, to, color } => area.draw(&Rectangle::new([scaled(*from), scaled(*to)], color.filled())),
-        Item::Circle { center, radius, color } => area.draw(&Circle::new(
-            scaled(*center),
-            (radius * SCALE).round() as i32,
-            color.filled(),
-        )),
-        Item::Text {
-            at,
-            text,
-            size,
-            color,
-            align,
-            upright,
-        } => {
+        Item::Circle { center, radius, color } => {
+            area.draw(&Circle::new(scaled(*center), (radius * SCALE).round() as i32, color.filled()))
+        }
+        Item::Text { at, text, size, color, align, upright } => {
             let along = match align {
                 Align::Left => HPos::Left,
                 Align::Center => HPos::Center,
@@ -327,24 +221,14 @@ fn draw_item<B: DrawingBackend>(
             };
             let mut font = FontDesc::new(FontFamily::Name(FAMILY), size * PLOTTERS_EM * SCALE, FontStyle::Normal);
             let down = size * baseline;
-            let at = if *upright {
-                (at.0 - down, at.1)
-            } else {
-                (at.0, at.1 - down)
-            };
+            let at = if *upright { (at.0 - down, at.1) } else { (at.0, at.1 - down) };
             if *upright {
                 font = font.transform(FontTransform::Rotate270);
             }
             let style = TextStyle::from(font).color(color).pos(Pos::new(along, VPos::Top));
             area.draw(&Text::new(text.as_str(), scaled(at), style))
         }
-        Item::Picture {
-            from,
-            to,
-            width,
-            height,
-            rgb,
-        } => {
+        Item::Picture { from, to, width, height, rgb } => {
             let ((left, top), (right, bottom)) = (scaled(*from), scaled(*to));
             for y in top..bottom {
                 for x in left..right {
@@ -365,9 +249,7 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     const FINE: f64 = 16.0;
     let font = FontDesc::new(FontFamily::Name(FAMILY), size * PLOTTERS_EM * FINE, FontStyle::Normal);
     let measured = FONT.then(|| font.box_size(text).ok()).flatten();
-    measured.map_or(0.65 * size * text.chars().count() as f64, |(width, _)| {
-        f64::from(width) / FINE
-    })
+    measured.map_or(0.65 * size * text.chars().count() as f64, |(width, _)| f64::from(width) / FINE)
 }
 
 /// Breaks a text at spaces into lines no wider than `width` where its words allow it.
@@ -403,7 +285,5 @@ pub(super) fn fitted(text: &str, size: f64, width: f64) -> String {
 
 /// Width of the longest word of a text.
 pub(super) fn widest_word(text: &str, size: f64) -> f64 {
-    text.split_whitespace()
-        .map(|word| text_width(word, size))
-        .fold(0.0, f64::max)
+    text.split_whitespace().map(|word| text_width(word, size)).fold(0.0, f64::max)
 }

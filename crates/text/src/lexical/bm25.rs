@@ -37,14 +37,7 @@ impl Bm25 {
             }
         }
         let total: u64 = lengths.iter().map(|&l| u64::from(l)).sum();
-        Self {
-            tokenizer,
-            k1: 1.2,
-            b: 0.75,
-            postings,
-            mean_length: total as f64 / lengths.len().max(1) as f64,
-            lengths,
-        }
+        Self { tokenizer, k1: 1.2, b: 0.75, postings, mean_length: total as f64 / lengths.len().max(1) as f64, lengths }
     }
 
     /// Replaces the saturation `k1 >= 0` and the length normalisation `b` in `[0, 1]`.
@@ -178,12 +171,8 @@ mod tests {
     #[test]
     fn search_agrees_with_scoring_every_document() {
         let mut rng = SplitMix64::new(3);
-        let mut text = |n: usize| -> String {
-            (0..n)
-                .map(|_| format!("t{} ", rng.below(40)))
-                .collect::<Vec<_>>()
-                .concat()
-        };
+        let mut text =
+            |n: usize| -> String { (0..n).map(|_| format!("t{} ", rng.below(40))).collect::<Vec<_>>().concat() };
         let documents: Vec<String> = (0..200).map(|i| text(i % 15)).collect();
         let index = Bm25::new(&documents, Tokenizer::Word);
         for n in 0..100 {

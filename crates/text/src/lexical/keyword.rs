@@ -22,11 +22,7 @@ impl KeywordIndex {
                 postings.entry(term).or_default().push(id);
             }
         }
-        Self {
-            tokenizer,
-            postings,
-            documents: documents.len(),
-        }
+        Self { tokenizer, postings, documents: documents.len() }
     }
 
     /// Number of documents.
@@ -110,25 +106,15 @@ mod tests {
     #[test]
     fn only_the_word_tokenizer_strips_punctuation() {
         let documents = ["shoes, boots"];
-        assert_eq!(
-            KeywordIndex::new(&documents, Tokenizer::Word).search("shoes", 1).len(),
-            1
-        );
-        assert!(
-            KeywordIndex::new(&documents, Tokenizer::Whitespace)
-                .search("shoes", 1)
-                .is_empty()
-        );
+        assert_eq!(KeywordIndex::new(&documents, Tokenizer::Word).search("shoes", 1).len(), 1);
+        assert!(KeywordIndex::new(&documents, Tokenizer::Whitespace).search("shoes", 1).is_empty());
     }
 
     #[test]
     fn index_equals_scan_on_random_queries() {
         let mut rng = SplitMix64::new(17);
         let mut text = |words: usize| -> String {
-            (0..words)
-                .map(|_| format!("w{} ", rng.below(60)))
-                .collect::<Vec<_>>()
-                .concat()
+            (0..words).map(|_| format!("w{} ", rng.below(60))).collect::<Vec<_>>().concat()
         };
         let documents: Vec<String> = (0..300).map(|i| text(i % 12)).collect();
         for tokenizer in [Tokenizer::Word, Tokenizer::Whitespace] {
@@ -136,11 +122,7 @@ mod tests {
             for n in 0..250 {
                 let query = text(n % 5);
                 let k = 1 + n % 20;
-                assert_eq!(
-                    pairs(&index.search(&query, k)),
-                    pairs(&scan(&documents, tokenizer, &query, k)),
-                    "{query}"
-                );
+                assert_eq!(pairs(&index.search(&query, k)), pairs(&scan(&documents, tokenizer, &query, k)), "{query}");
             }
         }
     }

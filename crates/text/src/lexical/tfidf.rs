@@ -25,13 +25,7 @@ pub struct TfIdfConfig {
 
 impl Default for TfIdfConfig {
     fn default() -> Self {
-        Self {
-            tokenizer: Tokenizer::Word,
-            ngram: 1..=1,
-            min_df: 1,
-            smooth: true,
-            sublinear: false,
-        }
+        Self { tokenizer: Tokenizer::Word, ngram: 1..=1, min_df: 1, smooth: true, sublinear: false }
     }
 }
 
@@ -79,24 +73,15 @@ impl TfIdf {
         let mut idf = Vec::new();
         for (term, df) in frequencies {
             if df >= config.min_df {
-                let (n, df) = if config.smooth {
-                    (n + 1.0, df as f64 + 1.0)
-                } else {
-                    (n, df as f64)
-                };
+                let (n, df) = if config.smooth { (n + 1.0, df as f64 + 1.0) } else { (n, df as f64) };
                 vocabulary.push(term.to_owned());
                 idf.push((n / df).ln() + 1.0);
             }
         }
         if vocabulary.is_empty() {
-            return Err(TextError::EmptyVocabulary {
-                documents: documents.len(),
-            });
+            return Err(TextError::EmptyVocabulary { documents: documents.len() });
         }
-        let columns = (0..)
-            .zip(&vocabulary)
-            .map(|(column, term)| (term.clone(), column))
-            .collect();
+        let columns = (0..).zip(&vocabulary).map(|(column, term)| (term.clone(), column)).collect();
         let mut model = Self {
             config,
             vocabulary,
@@ -129,10 +114,7 @@ impl TfIdf {
     /// Unit rows of `texts`, shape `(texts, terms)`; terms outside of the vocabulary are ignored, a text without any known term
     /// gives an empty row.
     pub fn transform<S: AsRef<str>>(&self, texts: &[S]) -> Result<Csr, TextError> {
-        let rows: Vec<_> = texts
-            .iter()
-            .map(|text| self.weigh(&count(&self.config, text.as_ref())))
-            .collect();
+        let rows: Vec<_> = texts.iter().map(|text| self.weigh(&count(&self.config, text.as_ref()))).collect();
         Ok(Csr::from_rows(self.vocabulary.len(), &rows)?)
     }
 
@@ -171,10 +153,7 @@ impl TfIdf {
             })
             .collect();
         let norm = weights.iter().map(|(_, w)| w * w).sum::<f64>().sqrt();
-        weights
-            .into_iter()
-            .map(|(column, w)| (column, (w / norm) as f32))
-            .collect()
+        weights.into_iter().map(|(column, w)| (column, (w / norm) as f32)).collect()
     }
 }
 
@@ -198,10 +177,7 @@ mod tests {
     fn close(hits: &[Scored], expected: &[(usize, f32)]) {
         assert_eq!(hits.len(), expected.len(), "{hits:?}");
         for (hit, &(id, score)) in hits.iter().zip(expected) {
-            assert!(
-                hit.id == id && (hit.score - score).abs() < 1e-6,
-                "{hit:?} is not ({id}, {score})"
-            );
+            assert!(hit.id == id && (hit.score - score).abs() < 1e-6, "{hit:?} is not ({id}, {score})");
         }
     }
 
@@ -223,11 +199,7 @@ mod tests {
     #[test]
     fn search_is_the_cosine_with_every_document() {
         let model = TfIdf::fit(mini_catalogue().documents, TfIdfConfig::default()).unwrap();
-        for &query in mini_catalogue()
-            .documents
-            .iter()
-            .chain(&["notebook with shoes for the car", "flights flights"])
-        {
+        for &query in mini_catalogue().documents.iter().chain(&["notebook with shoes for the car", "flights flights"]) {
             let row = model.transform(&[query]).unwrap();
             let mut oracle = TopK::new(4);
             for (id, document) in model.documents().iter_rows().enumerate() {
@@ -244,10 +216,7 @@ mod tests {
     #[test]
     fn sublinear_counts_change_only_repeats() {
         let fit = |sublinear| {
-            let config = TfIdfConfig {
-                sublinear,
-                ..TfIdfConfig::default()
-            };
+            let config = TfIdfConfig { sublinear, ..TfIdfConfig::default() };
             TfIdf::fit(&["aa bb", "aa cc", "aa aa aa bb"], config).unwrap()
         };
         let (raw, sub) = (fit(false), fit(true));
@@ -262,12 +231,7 @@ mod tests {
 
     #[test]
     fn word_pairs_rare_terms_and_unsmoothed_weights() {
-        let config = TfIdfConfig {
-            ngram: 1..=2,
-            min_df: 2,
-            smooth: false,
-            ..TfIdfConfig::default()
-        };
+        let config = TfIdfConfig { ngram: 1..=2, min_df: 2, smooth: false, ..TfIdfConfig::default() };
         let model = TfIdf::fit(&["new york city", "new york", "york"], config).unwrap();
         assert_eq!(model.vocabulary(), ["new", "new york", "york"]);
         assert!((model.idf("new york").unwrap() - (1.5_f64.ln() + 1.0)).abs() < 1e-12);
@@ -278,18 +242,9 @@ mod tests {
     fn bad_and_unknown_input() {
         let fit = |documents: &[&str], config| TfIdf::fit(documents, config).map(|_| ()).unwrap_err().to_string();
         assert_eq!(fit(&[], TfIdfConfig::default()), "no term is left of 0 documents");
-        assert_eq!(
-            fit(&["a ?", ""], TfIdfConfig::default()),
-            "no term is left of 2 documents"
-        );
-        let zero = TfIdfConfig {
-            ngram: 0..=1,
-            ..TfIdfConfig::default()
-        };
-        assert_eq!(
-            fit(&["aa"], zero),
-            "ngram is 0..=1, must be a range of lengths from 1 up"
-        );
+        assert_eq!(fit(&["a ?", ""], TfIdfConfig::default()), "no term is left of 2 documents");
+        let zero = TfIdfConfig { ngram: 0..=1, ..TfIdfConfig::default() };
+        assert_eq!(fit(&["aa"], zero), "ngram is 0..=1, must be a range of lengths from 1 up");
         let model = TfIdf::fit(&["aa bb", ""], TfIdfConfig::default()).unwrap();
         assert!(model.search("unknown words", 5).is_empty());
         assert!(model.search("", 5).is_empty());

@@ -48,30 +48,16 @@ mod tests {
 
     #[test]
     fn punctuation_and_short_words() {
-        assert_eq!(
-            Tokenizer::Word.tokens("C, SQL? API-v2 it's a_b"),
-            ["sql", "api", "v2", "it", "a_b"]
-        );
+        assert_eq!(Tokenizer::Word.tokens("C, SQL? API-v2 it's a_b"), ["sql", "api", "v2", "it", "a_b"]);
         assert_eq!(Tokenizer::AnyWord.tokens("C, SQL? it's"), ["c", "sql", "it", "s"]);
         assert_eq!(Tokenizer::Whitespace.tokens(" Shoes,\n shoes "), ["shoes,", "shoes"]);
-        assert_eq!(
-            Tokenizer::Identifiers.tokens("topK of BM25Index"),
-            ["top", "k", "of", "bm", "25", "index"]
-        );
+        assert_eq!(Tokenizer::Identifiers.tokens("topK of BM25Index"), ["top", "k", "of", "bm", "25", "index"]);
     }
 
     #[test]
     fn words_of_other_scripts_count() {
-        assert_eq!(
-            Tokenizer::Word.tokens("Große Höhle, 東京 é"),
-            ["große", "höhle", "東京"]
-        );
-        for tokenizer in [
-            Tokenizer::Word,
-            Tokenizer::AnyWord,
-            Tokenizer::Whitespace,
-            Tokenizer::Identifiers,
-        ] {
+        assert_eq!(Tokenizer::Word.tokens("Große Höhle, 東京 é"), ["große", "höhle", "東京"]);
+        for tokenizer in [Tokenizer::Word, Tokenizer::AnyWord, Tokenizer::Whitespace, Tokenizer::Identifiers] {
             assert!(tokenizer.tokens("").is_empty());
         }
     }

@@ -86,10 +86,7 @@ impl WordPiece {
             }
             longest = longest.max(key.len());
             if map.insert(key.into(), id).is_some() {
-                return Err(TextError::vocabulary(&format!(
-                    "line {} repeats the entry {token:?}",
-                    line + 1
-                )));
+                return Err(TextError::vocabulary(&format!("line {} repeats the entry {token:?}", line + 1)));
             }
             tokens.push(token.into());
         }
@@ -104,13 +101,7 @@ impl WordPiece {
             sep: special("[SEP]")?,
             mask: special("[MASK]")?,
         };
-        Ok(Self {
-            tokens,
-            whole,
-            continuation,
-            longest,
-            specials,
-        })
+        Ok(Self { tokens, whole, continuation, longest, specials })
     }
 
     /// Number of vocabulary entries.
@@ -172,13 +163,8 @@ impl WordPiece {
 
     /// Cuts the text at special tokens spelled out in it, and the stretches between them into words.
     fn pieces<const RANGES: bool>(&self, text: &str, limit: usize, sink: &mut impl FnMut(Piece)) {
-        let mut words = Words::<RANGES, _> {
-            vocabulary: self,
-            word: String::new(),
-            ranges: Vec::new(),
-            left: limit,
-            sink,
-        };
+        let mut words =
+            Words::<RANGES, _> { vocabulary: self, word: String::new(), ranges: Vec::new(), left: limit, sink };
         let mut from = 0;
         while let Some((at, name, id)) = self.next_special(text, from) {
             words.run(text, from, at);
@@ -195,13 +181,7 @@ impl WordPiece {
 
     fn next_special(&self, text: &str, from: usize) -> Option<(usize, &'static str, u32)> {
         let s = &self.specials;
-        let names = [
-            ("[PAD]", s.pad),
-            ("[UNK]", s.unk),
-            ("[CLS]", s.cls),
-            ("[SEP]", s.sep),
-            ("[MASK]", s.mask),
-        ];
+        let names = [("[PAD]", s.pad), ("[UNK]", s.unk), ("[CLS]", s.cls), ("[SEP]", s.sep), ("[MASK]", s.mask)];
         let brackets = text[from..].match_indices('[').map(|(i, _)| from + i);
         for at in brackets {
             for (name, id) in names {
@@ -305,11 +285,7 @@ impl<const RANGES: bool, F: FnMut(Piece)> Words<'_, '_, RANGES, F> {
         let mut at = 0;
         let too_long = word.len() > MAX_WORD_CHARS && word.chars().count() > MAX_WORD_CHARS;
         while !too_long && at < word.len() {
-            let map = if at == 0 {
-                &vocabulary.whole
-            } else {
-                &vocabulary.continuation
-            };
+            let map = if at == 0 { &vocabulary.whole } else { &vocabulary.continuation };
             let mut end = word.floor_char_boundary(at + vocabulary.longest);
             let found = loop {
                 if end <= at {
@@ -330,11 +306,8 @@ impl<const RANGES: bool, F: FnMut(Piece)> Words<'_, '_, RANGES, F> {
             count = 1;
         }
         for &(id, from, to) in &spelled[..count.min(self.left)] {
-            let (start, end) = if RANGES {
-                (self.ranges[from as usize].0, self.ranges[to as usize - 1].1)
-            } else {
-                (0, 0)
-            };
+            let (start, end) =
+                if RANGES { (self.ranges[from as usize].0, self.ranges[to as usize - 1].1) } else { (0, 0) };
             (self.sink)(Piece { id, start, end });
         }
         self.left -= count.min(self.left);
@@ -379,10 +352,7 @@ pub(crate) mod tests {
 
     #[test]
     fn words_are_spelled_by_the_longest_entries() {
-        assert_eq!(
-            tokens("Banks! unaffable"),
-            ["bank", "##s", "!", "un", "##aff", "##able"]
-        );
+        assert_eq!(tokens("Banks! unaffable"), ["bank", "##s", "!", "un", "##aff", "##able"]);
         assert_eq!(tokens("unbank the"), ["[UNK]", "the"], "a word is unknown as a whole");
         assert_eq!(tokens("CAFÉ cafe\u{301}"), ["cafe", "cafe"]);
         assert_eq!(tokens(" \t\n"), Vec::<String>::new());

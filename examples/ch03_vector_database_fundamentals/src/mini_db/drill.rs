@@ -28,12 +28,7 @@ pub fn ingest(
         let rows: Vec<usize> = (first..(first + BATCH).min(to)).collect();
         now_us += 1_000_000 * rows.len() as u64 / ROWS_A_SECOND + 1;
         let vectors = world.vectors.select(&rows);
-        db.ingest(
-            &world.rows[first..first + rows.len()],
-            &vectors,
-            OnDuplicate::Refuse,
-            now_us,
-        )?;
+        db.ingest(&world.rows[first..first + rows.len()], &vectors, OnDuplicate::Refuse, now_us)?;
     }
     Ok(now_us)
 }
@@ -50,10 +45,7 @@ pub fn tear(log: &Path) -> anyhow::Result<()> {
     let (mut wal, _) = Wal::open(log, |_, _| Ok(()))?;
     wal.append(&[1; 300])?;
     wal.sync()?;
-    std::fs::File::options()
-        .write(true)
-        .open(log)?
-        .set_len(wal.bytes() - 10)?;
+    std::fs::File::options().write(true).open(log)?.set_len(wal.bytes() - 10)?;
     Ok(())
 }
 
@@ -84,12 +76,7 @@ pub fn mixed_load(db: &MiniVectorDb, world: &GlossRows) -> anyhow::Result<Load> 
     let filters = mixed_filters();
     let (mut times, mut found, mut truth, mut cached) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for q in 0..500 {
-        let query = Query {
-            vector: world.queries.row(q),
-            k: 10,
-            filter: filters[q % filters.len()].clone(),
-            ef: 64,
-        };
+        let query = Query { vector: world.queries.row(q), k: 10, filter: filters[q % filters.len()].clone(), ef: 64 };
         let start = Instant::now();
         let answer = db.search(&query, None)?;
         times.push(start.elapsed());
@@ -137,28 +124,15 @@ pub fn compare_plans(db: &MiniVectorDb, world: &GlossRows) -> anyhow::Result<Vec
     let compare = |step: i32| {
         let (low, high) = world.shortest(0.001 * 1_000f64.powf(f64::from(step) / 19.0));
         let filter = Expr::between("length", low, high);
-        let queries: Vec<Query<'_>> = (0..8)
-            .map(|q| Query {
-                vector: world.queries.row(q),
-                k: 10,
-                filter: filter.clone(),
-                ef: 64,
-            })
-            .collect();
-        let truth = queries
-            .iter()
-            .map(|query| db.brute_force(query))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let queries: Vec<Query<'_>> =
+            (0..8).map(|q| Query { vector: world.queries.row(q), k: 10, filter: filter.clone(), ef: 64 }).collect();
+        let truth = queries.iter().map(|query| db.brute_force(query)).collect::<anyhow::Result<Vec<_>>>()?;
         let run = |planner| -> anyhow::Result<(f64, f64, bool)> {
             let answers = queries.iter().map(|query| db.search_shards(query, planner));
             let answers = answers.collect::<anyhow::Result<Vec<Answer>>>()?;
             let distances: u64 = answers.iter().map(|answer| answer.distance_evaluations).sum();
             let hits: Vec<_> = answers.into_iter().map(|answer| answer.hits).collect();
-            Ok((
-                distances as f64 / queries.len() as f64,
-                recall(&hits, &truth),
-                hits == truth,
-            ))
+            Ok((distances as f64 / queries.len() as f64, recall(&hits, &truth), hits == truth))
         };
         let [exact, traversal, over_fetch] = plans.map(run);
         let (exact, traversal, over_fetch) = (exact?, traversal?, over_fetch?);
@@ -183,22 +157,13 @@ pub fn breaker_trace() -> anyhow::Result<Vec<State>> {
     let answer = |took_us: u64| move || (Ok(()), took_us);
     let mut states = vec![front.state(0)];
     for call in 0..5 {
-        ensure!(
-            front.call(0, 200_000 * call, answer(150_000)) == Err(Refusal::Late),
-            "call {call} was in time"
-        );
+        ensure!(front.call(0, 200_000 * call, answer(150_000)) == Err(Refusal::Late), "call {call} was in time");
     }
     states.push(front.state(1_000_000));
-    ensure!(
-        front.call(0, 1_000_000, answer(1)) == Err(Refusal::Open),
-        "the breaker let a call through"
-    );
+    ensure!(front.call(0, 1_000_000, answer(1)) == Err(Refusal::Open), "the breaker let a call through");
     states.push(front.state(2_000_000));
     ensure!(front.call(0, 2_000_000, answer(1)).is_ok(), "the probe was refused");
     states.push(front.state(2_000_001));
-    ensure!(
-        front.call(1_000, 3_000_000, answer(1)) == Err(Refusal::Shed),
-        "a full queue took one more"
-    );
+    ensure!(front.call(1_000, 3_000_000, answer(1)) == Err(Refusal::Shed), "a full queue took one more");
     Ok(states)
 }

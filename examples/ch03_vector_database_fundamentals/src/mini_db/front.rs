@@ -28,11 +28,7 @@ impl Front {
     /// requests that wait.
     pub fn new(deadline_us: u64, queue: usize) -> Result<Self, OpsError> {
         Ok(Self {
-            breaker: CircuitBreaker::new(BreakerConfig {
-                failures: 5,
-                window: 10,
-                pause_us: 1_000_000,
-            })?,
+            breaker: CircuitBreaker::new(BreakerConfig { failures: 5, window: 10, pause_us: 1_000_000 })?,
             deadline_us,
             queue,
         })

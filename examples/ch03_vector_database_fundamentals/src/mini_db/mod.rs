@@ -120,12 +120,7 @@ impl MiniVectorDb {
 
     /// Takes at most [`BATCH`] rows, all or none. When this returns they are on the disk and can be found. Refuses a wrong dimension, values that aren't finite, a vector of length zero, metadata that don't fit, a duplicate by policy, and more rows a second than agreed.
     pub fn ingest(&mut self, rows: &[Row], vectors: &Matrix, policy: OnDuplicate, now_us: u64) -> anyhow::Result<()> {
-        ensure!(
-            rows.len() == vectors.rows(),
-            "{} rows for {} vectors",
-            rows.len(),
-            vectors.rows()
-        );
+        ensure!(rows.len() == vectors.rows(), "{} rows for {} vectors", rows.len(), vectors.rows());
         ensure!(rows.len() <= BATCH, "{} rows in a batch of at most {BATCH}", rows.len());
         ensure!(
             vectors.is_empty() || vectors.dim() == self.dim,
@@ -141,23 +136,14 @@ impl MiniVectorDb {
             shard.columns().check(&row.metadata)?;
             let twice = rows[..at].iter().any(|other| other.id == row.id);
             ensure!(!twice, "id {} stands twice in the batch", row.id);
-            ensure!(
-                policy == OnDuplicate::Replace || !shard.contains(row.id),
-                "id {} is there already",
-                row.id
-            );
+            ensure!(policy == OnDuplicate::Replace || !shard.contains(row.id), "id {} is there already", row.id);
         }
-        ensure!(
-            self.bucket.try_take(rows.len() as u64, now_us),
-            "more rows a second than agreed: wait"
-        );
+        ensure!(self.bucket.try_take(rows.len() as u64, now_us), "more rows a second than agreed: wait");
         let mut vectors = vectors.clone();
         vectors.normalize_rows();
         self.changes += 1;
         for number in 0..self.shards.len() {
-            let mine: Vec<usize> = (0..rows.len())
-                .filter(|&at| self.shard_of(rows[at].id) == number)
-                .collect();
+            let mine: Vec<usize> = (0..rows.len()).filter(|&at| self.shard_of(rows[at].id) == number).collect();
             let batch: Vec<&Row> = mine.iter().map(|&at| &rows[at]).collect();
             self.shards[number].insert(&batch, &vectors.select(&mine))?;
         }
@@ -179,16 +165,10 @@ impl MiniVectorDb {
     pub fn search(&self, query: &Query<'_>, planner: Option<Planner>) -> anyhow::Result<Answer> {
         let versions: Vec<u64> = self.shards.iter().map(Shard::version).collect();
         let bits: Vec<u32> = query.vector.iter().map(|x| x.to_bits()).collect();
-        let key = format!(
-            "{} {versions:?} {} {} {:?} {planner:?} {bits:?}",
-            self.changes, query.k, query.ef, query.filter
-        );
+        let key =
+            format!("{} {versions:?} {} {} {:?} {planner:?} {bits:?}", self.changes, query.k, query.ef, query.filter);
         if let Some(hits) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Answer {
-                hits: hits.clone(),
-                distance_evaluations: 0,
-                plans: Vec::new(),
-            });
+            return Ok(Answer { hits: hits.clone(), distance_evaluations: 0, plans: Vec::new() });
         }
         let answer = self.search_shards(query, planner)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,11 +190,7 @@ impl MiniVectorDb {
 
     /// The true answer, by comparing every row that passes.
     pub fn brute_force(&self, query: &Query<'_>) -> anyhow::Result<Vec<Hit>> {
-        let lists = self
-            .shards
-            .iter()
-            .map(|shard| shard.brute_force(query))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let lists = self.shards.iter().map(|shard| shard.brute_force(query)).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(merge_hits(Metric::Cosine, &lists, query.k))
     }
 
@@ -239,26 +215,15 @@ mod tests {
     fn rows(ids: std::ops::Range<u64>) -> (Vec<Row>, Matrix) {
         let row = |id: u64| Row {
             id,
-            metadata: vec![
-                if id.is_multiple_of(2) { "even" } else { "odd" }.into(),
-                (id as f64).into(),
-            ],
+            metadata: vec![if id.is_multiple_of(2) { "even" } else { "odd" }.into(), (id as f64).into()],
         };
         let angle = |id: u64| id as f32 * 0.01;
-        let vectors: Vec<[f32; 2]> = ids
-            .clone()
-            .map(|id| [3.0 * angle(id).cos(), 3.0 * angle(id).sin()])
-            .collect();
+        let vectors: Vec<[f32; 2]> = ids.clone().map(|id| [3.0 * angle(id).cos(), 3.0 * angle(id).sin()]).collect();
         (ids.map(row).collect(), Matrix::from_rows(&vectors).unwrap())
     }
 
     fn query(filter: Expr) -> Query<'static> {
-        Query {
-            vector: &[1.0, 0.0],
-            k: 3,
-            filter,
-            ef: 32,
-        }
+        Query { vector: &[1.0, 0.0], k: 3, filter, ef: 32 }
     }
 
     fn ids(answer: &Answer) -> Vec<u64> {
@@ -276,45 +241,23 @@ mod tests {
         for shard in db.shards() {
             shard.install(shard.build().unwrap());
         }
-        assert_eq!(
-            ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()),
-            [1, 3, 5]
-        );
+        assert_eq!(ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()), [1, 3, 5]);
         let cached = db.search(&query(Expr::is("kind", "odd")), None).unwrap();
         assert_eq!((cached.distance_evaluations, db.cache_stats().hits), (0, 1));
         assert_eq!(db.delete(&[1, 5, 999]).unwrap(), 2);
-        assert_eq!(
-            ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()),
-            [3, 7, 9]
-        );
+        assert_eq!(ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()), [3, 7, 9]);
         // Row 3 moves away from the query, and its metadata change.
-        let moved = [Row {
-            id: 3,
-            metadata: vec!["even".into(), 3.0.into()],
-        }];
-        assert!(
-            db.ingest(&moved, &vectors.select(&[150]), OnDuplicate::Refuse, 0)
-                .is_err()
-        );
-        db.ingest(&moved, &vectors.select(&[150]), OnDuplicate::Replace, 0)
-            .unwrap();
-        assert_eq!(
-            ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()),
-            [7, 9, 11]
-        );
+        let moved = [Row { id: 3, metadata: vec!["even".into(), 3.0.into()] }];
+        assert!(db.ingest(&moved, &vectors.select(&[150]), OnDuplicate::Refuse, 0).is_err());
+        db.ingest(&moved, &vectors.select(&[150]), OnDuplicate::Replace, 0).unwrap();
+        assert_eq!(ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()), [7, 9, 11]);
         assert_eq!(db.len(), 198);
         drop(db);
         let (db, recovered) = open();
         assert_eq!(db.len(), 198);
         assert_eq!(recovered.iter().map(|shard| shard.records).sum::<u64>(), 203);
-        assert_eq!(
-            ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()),
-            [7, 9, 11]
-        );
-        assert_eq!(
-            ids(&db.search(&query(Expr::between("size", 3.0, 3.0)), None).unwrap()),
-            [3]
-        );
+        assert_eq!(ids(&db.search(&query(Expr::is("kind", "odd")), None).unwrap()), [7, 9, 11]);
+        assert_eq!(ids(&db.search(&query(Expr::between("size", 3.0, 3.0)), None).unwrap()), [3]);
     }
 
     #[test]
@@ -336,29 +279,15 @@ mod tests {
         assert!(bad(&vectors.select(&[0; 9]), &batch).contains("10 rows for 9"));
         let twice: Vec<Row> = batch.iter().chain(&batch[..1]).cloned().collect();
         assert!(bad(&vectors.select(&[0; 11]), &twice).contains("twice"));
-        let misfit = [Row {
-            id: 1,
-            metadata: vec![1.0.into(), 1.0.into()],
-        }];
+        let misfit = [Row { id: 1, metadata: vec![1.0.into(), 1.0.into()] }];
         assert!(bad(&vectors.select(&[0]), &misfit).contains("a text"));
         let (many, vectors) = rows(0..256);
         for batch in 0..4 {
-            let shifted: Vec<Row> = many
-                .iter()
-                .map(|row| Row {
-                    id: row.id + 256 * batch,
-                    ..row.clone()
-                })
-                .collect();
+            let shifted: Vec<Row> = many.iter().map(|row| Row { id: row.id + 256 * batch, ..row.clone() }).collect();
             db.ingest(&shifted, &vectors, OnDuplicate::Refuse, 0).unwrap();
         }
         let (late, vector) = rows(5_000..5_001);
-        assert!(
-            db.ingest(&late, &vector, OnDuplicate::Refuse, 0)
-                .unwrap_err()
-                .to_string()
-                .contains("wait")
-        );
+        assert!(db.ingest(&late, &vector, OnDuplicate::Refuse, 0).unwrap_err().to_string().contains("wait"));
         db.ingest(&late, &vector, OnDuplicate::Refuse, 10_000).unwrap();
     }
 }

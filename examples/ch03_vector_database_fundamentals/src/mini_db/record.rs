@@ -50,14 +50,8 @@ impl Record {
         match tag {
             1 => {
                 let dim = u32::from_le_bytes(take(bytes)?) as usize;
-                ensure!(
-                    dim <= bytes.len() / 4,
-                    "a vector of {dim} values in {} bytes",
-                    bytes.len()
-                );
-                let vector = (0..dim)
-                    .map(|_| take(bytes).map(f32::from_le_bytes))
-                    .collect::<Result<_, _>>()?;
+                ensure!(dim <= bytes.len() / 4, "a vector of {dim} values in {} bytes", bytes.len());
+                let vector = (0..dim).map(|_| take(bytes).map(f32::from_le_bytes)).collect::<Result<_, _>>()?;
                 let mut metadata = Vec::new();
                 while !bytes.is_empty() {
                     metadata.push(match take(bytes)? {

@@ -67,11 +67,7 @@ impl Shard {
             Err(AnnError::NotFound { .. }) => VectorFile::create(&path, dim, Dtype::F32)?,
             opened => opened?,
         };
-        ensure!(
-            segment.dim() == dim,
-            "the shard holds vectors of dimension {}, not {dim}",
-            segment.dim()
-        );
+        ensure!(segment.dim() == dim, "the shard holds vectors of dimension {}, not {dim}", segment.dim());
         let mut shard = Self {
             log,
             segment,
@@ -80,11 +76,7 @@ impl Shard {
             ids: Vec::new(),
             row_of: HashMap::new(),
             dead: Vec::new(),
-            index: Versioned::new(Indexed {
-                graph: None,
-                rows: 0,
-                cost: CostModel { base: 0.0, per_ef: 0.0 },
-            }),
+            index: Versioned::new(Indexed { graph: None, rows: 0, cost: CostModel { base: 0.0, per_ef: 0.0 } }),
         };
         for (number, payload) in records.iter().enumerate() {
             let record = Record::decode(payload).with_context(|| format!("record {number}"))?;
@@ -95,10 +87,7 @@ impl Shard {
             kept <= logged as u64,
             "{kept} vectors in the file, {logged} rows in the log: they don't belong together"
         );
-        let recovered = Recovered {
-            records: recovery.records,
-            torn_bytes: recovery.torn_bytes,
-        };
+        let recovered = Recovered { records: recovery.records, torn_bytes: recovery.torn_bytes };
         Ok((shard, recovered))
     }
 
@@ -137,18 +126,14 @@ impl Shard {
             return Ok(());
         }
         let records = rows.iter().zip(vectors.iter_rows());
-        let records: Vec<Record> = records
-            .map(|(row, vector)| Record::Insert(row.id, vector.to_vec(), row.metadata.clone()))
-            .collect();
-        records
-            .iter()
-            .try_for_each(|record| self.log.append(&record.encode()).map(drop))?;
+        let records: Vec<Record> =
+            records.map(|(row, vector)| Record::Insert(row.id, vector.to_vec(), row.metadata.clone())).collect();
+        records.iter().try_for_each(|record| self.log.append(&record.encode()).map(drop))?;
         self.log.sync()?;
         records.into_iter().try_for_each(|record| self.apply(record))?;
         if self.recent.len() >= SEGMENT * self.segment.dim() {
             let rows = self.recent.len() / self.segment.dim();
-            self.segment
-                .append(&Matrix::from_vec(rows, self.segment.dim(), self.recent.clone())?)?;
+            self.segment.append(&Matrix::from_vec(rows, self.segment.dim(), self.recent.clone())?)?;
             self.recent.clear();
         }
         Ok(())
@@ -156,9 +141,7 @@ impl Shard {
 
     pub(super) fn delete(&mut self, ids: &[u64]) -> anyhow::Result<usize> {
         let there: Vec<u64> = ids.iter().copied().filter(|&id| self.contains(id)).collect();
-        there
-            .iter()
-            .try_for_each(|&id| self.log.append(&Record::Delete(id).encode()).map(drop))?;
+        there.iter().try_for_each(|&id| self.log.append(&Record::Delete(id).encode()).map(drop))?;
         self.log.sync()?;
         there.iter().try_for_each(|&id| self.apply(Record::Delete(id)))?;
         Ok(there.len())
@@ -184,24 +167,17 @@ impl Shard {
     /// Builds a graph of all rows that live. Takes a while, during which searches go on with the graph in force.
     pub fn build(&self) -> anyhow::Result<Indexed> {
         let rows = self.ids.len();
-        let live: Vec<u64> = (0..rows as u64)
-            .filter(|&row| self.row_of.get(&self.ids[row as usize]) == Some(&(row as usize)))
-            .collect();
+        let live: Vec<u64> =
+            (0..rows as u64).filter(|&row| self.row_of.get(&self.ids[row as usize]) == Some(&(row as usize))).collect();
         let mut graph = Hnsw::new(self.segment.dim(), Metric::Cosine, HnswConfig::default())?;
         let mut vectors = Matrix::zeros(live.len(), self.segment.dim());
         for (at, &row) in live.iter().enumerate() {
             vectors.row_mut(at).copy_from_slice(&self.vector(row)?);
         }
         graph.add(&live, &vectors)?;
-        let probes = (0..vectors.rows())
-            .step_by((vectors.rows() / PROBES).max(1))
-            .map(|row| vectors.row(row));
+        let probes = (0..vectors.rows()).step_by((vectors.rows() / PROBES).max(1)).map(|row| vectors.row(row));
         let cost = CostModel::measure(&graph, probes, HnswConfig::default().ef)?;
-        Ok(Indexed {
-            graph: Some(graph),
-            rows,
-            cost,
-        })
+        Ok(Indexed { graph: Some(graph), rows, cost })
     }
 
     /// Puts a graph in force, for every search that begins from now on.
@@ -230,10 +206,7 @@ impl Shard {
 
     /// Compares the rows that pass and that `range` holds.
     fn scan(&self, query: &Query<'_>, rows: &RowSet, range: std::ops::Range<usize>) -> anyhow::Result<Filtered> {
-        let rows = rows
-            .iter()
-            .skip_while(|&row| row < range.start)
-            .take_while(|&row| row < range.end);
+        let rows = rows.iter().skip_while(|&row| row < range.start).take_while(|&row| row < range.end);
         let rows = rows.map(|row| Ok((row as u64, self.vector(row as u64)?)));
         Ok(exact(Metric::Cosine, query.vector, query.k, rows)?)
     }
@@ -257,11 +230,7 @@ impl Shard {
             hit.id = self.ids[hit.id as usize];
         }
         hits.sort_by(|a, b| Metric::Cosine.best_first(a, b));
-        Ok(Answer {
-            hits,
-            distance_evaluations: found.distance_evaluations,
-            plans: vec![plan],
-        })
+        Ok(Answer { hits, distance_evaluations: found.distance_evaluations, plans: vec![plan] })
     }
 
     /// Searches the rows of the graph by one plan.
@@ -273,14 +242,7 @@ impl Shard {
             (Plan::Traversal, Some(graph)) => traverse(graph, query.vector, k, ef, &keep)?,
             (Plan::OverFetch, Some(graph)) => {
                 let matching = passing.iter().take_while(|row| row < rows).count();
-                over_fetch(
-                    graph,
-                    query.vector,
-                    k,
-                    ef,
-                    matching as f64 / (*rows).max(1) as f64,
-                    &keep,
-                )?
+                over_fetch(graph, query.vector, k, ef, matching as f64 / (*rows).max(1) as f64, &keep)?
             }
             _ => self.scan(query, passing, 0..*rows)?,
         })
