@@ -1,0 +1,1 @@
+//! What the listings of chapter 5 share.
