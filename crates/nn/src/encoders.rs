@@ -3,9 +3,9 @@
 use candle_core::{D, Device, Tensor, Var};
 use eas_tensor::Matrix;
 
-use crate::NnError;
 use crate::layers::{Conv3x3, ImageShape, Linear, MaxPool2x2, l2_normalize};
 use crate::params::Parameters;
+use crate::{Mode, NnError};
 
 /// Rows scored at a time by [`Encoder::encode`], which bounds its memory.
 const ROWS_AT_A_TIME: usize = 512;
@@ -17,6 +17,13 @@ pub trait Encoder {
 
     /// Vectors of shape `(batch, dim)` with L2-normalised rows, as part of the graph that a loss differentiates.
     fn forward(&self, input: &Tensor) -> Result<Tensor, NnError>;
+
+    /// The same vectors of a pass in another [`Mode`]: training, with dropout and batch statistics where the model has them, or in half
+    /// precision where it can. The provided method is [`forward`](Self::forward), right for models that have neither.
+    fn forward_in(&self, input: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let _ = mode;
+        self.forward(input)
+    }
 
     /// The same vectors for scoring, without a graph; an empty batch gives no rows.
     fn encode(&self, input: &Tensor) -> Result<Matrix, NnError> {
@@ -59,7 +66,7 @@ pub fn hashed_tokens(texts: &[&str], buckets: usize, device: &Device) -> Result<
 }
 
 /// The 64-bit Fowler-Noll-Vo hash, variant 1a.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
@@ -164,6 +171,10 @@ impl Encoder for Mlp {
     /// `input`: features of shape `(batch, inputs)`, f32.
     fn forward(&self, input: &Tensor) -> Result<Tensor, NnError> {
         l2_normalize(&self.head.forward(&self.hidden.forward(input)?.relu()?)?)
+    }
+
+    fn forward_in(&self, input: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        l2_normalize(&self.head.forward_in(&self.hidden.forward_in(input, mode)?.relu()?, mode)?)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use candle_core::{D, Tensor, Var};
 
-use crate::NnError;
 use crate::params::Parameters;
+use crate::{Mode, NnError};
 
 /// `x W^T + b`, weights uniform in `+-1/sqrt(inputs)` as PyTorch starts them.
 #[derive(Debug, Clone)]
@@ -49,6 +49,24 @@ impl Linear {
                 got: other.to_vec(),
             }),
         }
+    }
+}
+
+impl Linear {
+    /// `(..., inputs)` to `(..., outputs)`, the product in the precision of `mode`.
+    pub fn forward_in(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let Some((&width, leading)) = x.dims().split_last().filter(|(width, _)| **width == self.inputs()) else {
+            return Err(NnError::Shape {
+                what: "linear layer".to_owned(),
+                expected: format!("(..., {})", self.inputs()),
+                got: x.dims().to_vec(),
+            });
+        };
+        let mut shape = leading.to_vec();
+        shape.push(self.outputs());
+        let rows = x.reshape(((), width))?;
+        let out = mode.precision().matmul(&rows, &self.weight.t()?)?.broadcast_add(&self.bias)?;
+        Ok(out.reshape(shape)?)
     }
 }
 

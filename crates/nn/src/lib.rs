@@ -1,17 +1,29 @@
 //! Encoders, heads, optimizers and training loops on candle tensors, and knowledge-graph embeddings on plain slices.
 //!
 //! Weights come from [`params::Parameters`], which draws them from a seeded stream: the same seed gives the same model. There
-//! is no hidden training switch: [`encoders::Encoder::forward`] builds the graph that a loss differentiates, and
-//! [`encoders::Encoder::encode`] scores.
+//! is no hidden training switch: [`encoders::Encoder::forward_in`] runs in the [`Mode`] that it is given, training or scoring.
 
 #![forbid(unsafe_code)]
 
+pub mod accumulate;
+pub mod amp;
 pub mod bert;
+pub mod checkpoint;
+pub mod dropout;
+pub mod ema;
 pub mod encoders;
+pub mod gradients;
+pub mod heads;
 pub mod kg;
 pub mod layers;
+pub mod mode;
+pub mod norm;
 pub mod params;
 pub mod train;
+pub mod transformer;
+
+pub use amp::Precision;
+pub use mode::Mode;
 
 /// What a model or a training run refuses.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +51,12 @@ pub enum NnError {
     /// Saved weights lack a parameter of the model, or hold one that the model doesn't have.
     #[error("saved weights and model differ in parameter {0:?}")]
     Parameter(String),
+    /// An input without a row.
+    #[error("the {what} is empty")]
+    Empty {
+        /// What was given.
+        what: String,
+    },
     /// The loss stopped being a number.
     #[error("the loss became {loss} in epoch {epoch}: lower the learning rate or check the inputs for NaN")]
     Diverged {

@@ -8,13 +8,15 @@ use eas_tensor::rng::SplitMix64;
 
 use crate::NnError;
 
-/// The trainable tensors of one model, by name, in the order in which they were made.
+/// The trainable tensors of one model, by name, in the order in which they were made, and its buffers: tensors that are saved with
+/// them but not trained, such as running statistics.
 ///
 /// Candle's CPU generator can't be seeded, so initial values come from [`SplitMix64`] and enter through `Var::from_vec`: equal
 /// seeds give equal weights, whatever else ran before.
 #[derive(Debug, Clone)]
 pub struct Parameters {
     vars: Vec<(String, Var)>,
+    buffers: Vec<(String, Var)>,
     rng: SplitMix64,
     device: Device,
 }
@@ -22,7 +24,7 @@ pub struct Parameters {
 impl Parameters {
     /// An empty set whose initial values come from `seed`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { vars: Vec::new(), rng: SplitMix64::new(seed), device: device.clone() }
+        Self { vars: Vec::new(), buffers: Vec::new(), rng: SplitMix64::new(seed), device: device.clone() }
     }
 
     /// Where the tensors live.
@@ -57,6 +59,14 @@ impl Parameters {
         Ok(var)
     }
 
+    /// A tensor of equal values that belongs to the model's state but isn't trained.
+    pub fn buffer(&mut self, name: &str, shape: &[usize], value: f32) -> Result<Var, NnError> {
+        self.claim_name(name)?;
+        let var = Var::from_vec(vec![value; shape.iter().product()], shape, &self.device)?;
+        self.buffers.push((name.to_owned(), var.clone()));
+        Ok(var)
+    }
+
     fn register(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Var, NnError> {
         self.claim_name(name)?;
         let var = Var::from_vec(values, shape, &self.device)?;
@@ -65,7 +75,7 @@ impl Parameters {
     }
 
     fn claim_name(&self, name: &str) -> Result<(), NnError> {
-        if self.vars.iter().any(|(taken, _)| taken == name) {
+        if self.state().any(|(taken, _)| taken == name) {
             return Err(NnError::Parameter(name.to_owned()));
         }
         Ok(())
@@ -76,6 +86,21 @@ impl Parameters {
         self.vars.iter().map(|(_, var)| var.clone()).collect()
     }
 
+    /// The trained tensors with their names, in order.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.vars.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
+    /// The buffers with their names, in order.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.buffers.iter().map(|(name, var)| (name.as_str(), var))
+    }
+
+    /// Trained tensors, then buffers: all that a saved model holds.
+    pub fn state(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.named().chain(self.buffers())
+    }
+
     /// How many numbers are trained.
     pub fn count(&self) -> usize {
         self.vars.iter().map(|(_, var)| var.elem_count()).sum()
@@ -83,26 +108,26 @@ impl Parameters {
 
     /// A copy of the present values, by name.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>, NnError> {
-        self.vars.iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?))).collect()
+        self.state().map(|(name, var)| Ok((name.to_owned(), var.as_tensor().copy()?))).collect()
     }
 
     /// Sets every tensor to the value of its name; names and shapes must be those of the model.
     pub fn restore(&self, values: &BTreeMap<String, Tensor>) -> Result<(), NnError> {
-        if let Some(stranger) = values.keys().find(|name| self.vars.iter().all(|(own, _)| own != *name)) {
+        if let Some(stranger) = values.keys().find(|name| self.state().all(|(own, _)| own != *name)) {
             return Err(NnError::Parameter(stranger.clone()));
         }
         // Everything is checked before anything is changed.
-        for (name, var) in &self.vars {
-            let value = values.get(name).ok_or_else(|| NnError::Parameter(name.clone()))?;
+        for (name, var) in self.state() {
+            let value = values.get(name).ok_or_else(|| NnError::Parameter(name.to_owned()))?;
             if value.dims() != var.dims() {
                 return Err(NnError::Shape {
-                    what: name.clone(),
+                    what: name.to_owned(),
                     expected: format!("{:?}", var.dims()),
                     got: value.dims().to_vec(),
                 });
             }
         }
-        for (name, var) in &self.vars {
+        for (name, var) in self.state() {
             var.set(&values[name].copy()?)?;
         }
         Ok(())
