@@ -89,7 +89,7 @@ fn normals(rng: &mut SplitMix64, d: usize) -> Vec<f64> {
 }
 
 /// `rows <= d` orthogonal unit vectors, uniform over rotations: Gram-Schmidt on normal vectors, twice for full precision.
-fn orthonormal(rng: &mut SplitMix64, rows: usize, d: usize) -> Vec<Vec<f64>> {
+pub(super) fn orthonormal(rng: &mut SplitMix64, rows: usize, d: usize) -> Vec<Vec<f64>> {
     let mut axes: Vec<Vec<f64>> = Vec::with_capacity(rows);
     while axes.len() < rows {
         let mut row = normals(rng, d);
