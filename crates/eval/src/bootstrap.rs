@@ -73,7 +73,7 @@ fn interval(values: &[f64], sorted_means: &[f64]) -> Interval {
 }
 
 /// Quantile `q` in `[0, 1]` of non-empty ascending `sorted`, linear between the neighbours (numpy's default).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let below = at.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

@@ -46,6 +46,16 @@ pub enum EvalError {
         /// Second position.
         second: usize,
     },
+    /// No threshold is as precise as was asked.
+    #[error("no threshold reaches a precision of {target}: the highest is {best}, at {threshold}")]
+    Unattainable {
+        /// The precision asked for.
+        target: f64,
+        /// The highest precision that a threshold reaches.
+        best: f64,
+        /// The smallest threshold with it.
+        threshold: f64,
+    },
     /// The query has no relevant item, so the metric has no denominator.
     #[error("no item is relevant: leave the query out of this metric")]
     NoRelevant,

@@ -16,5 +16,6 @@ pub mod rag;
 pub mod recall;
 pub mod retrieval;
 pub mod separation;
+pub mod threshold;
 
 pub use error::EvalError;
