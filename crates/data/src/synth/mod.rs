@@ -3,6 +3,7 @@
 pub mod analogies;
 pub mod enterprise;
 pub mod facts;
+pub mod families;
 pub mod glosses;
 pub mod glyphs;
 pub mod ledger;
@@ -10,6 +11,7 @@ pub mod lifetimes;
 pub mod media;
 pub mod papers;
 pub mod plane;
+pub mod rotation;
 pub mod topics;
 pub mod transactions;
 pub mod trimodal;
