@@ -167,7 +167,8 @@ mod tests {
         let b = params.constant("b", &[1], 1.0).unwrap();
         params.constant("unused", &[5], 1.0).unwrap();
         let factors = Tensor::new(&[3.0f32, 4.0], &Device::Cpu).unwrap();
-        let loss = ((a.as_tensor() * factors).unwrap().sum_all().unwrap() + (b.sum_all().unwrap() * 12.0).unwrap()).unwrap();
+        let loss =
+            ((a.as_tensor() * factors).unwrap().sum_all().unwrap() + (b.sum_all().unwrap() * 12.0).unwrap()).unwrap();
         let gradients = Gradients::of(&loss, &params).unwrap();
         (params, gradients)
     }

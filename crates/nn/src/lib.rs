@@ -18,7 +18,9 @@ pub mod kg;
 pub mod layers;
 pub mod mode;
 pub mod norm;
+pub mod optim;
 pub mod params;
+pub mod siamese;
 pub mod train;
 pub mod transformer;
 
@@ -56,6 +58,14 @@ pub enum NnError {
     Empty {
         /// What was given.
         what: String,
+    },
+    /// A NaN or an infinity where a number is needed.
+    #[error("{what} holds {value}")]
+    NotFinite {
+        /// The tensor.
+        what: String,
+        /// The first such value.
+        value: f64,
     },
     /// The loss stopped being a number.
     #[error("the loss became {loss} in epoch {epoch}: lower the learning rate or check the inputs for NaN")]
