@@ -8,6 +8,7 @@ pub mod conflict;
 pub mod context;
 mod error;
 pub mod extractive;
+pub mod fewshot;
 pub mod funnel;
 pub mod fusion;
 pub mod generator;
