@@ -1,1 +1,3 @@
 //! What the listings of chapter 5 share.
+
+pub mod families;
