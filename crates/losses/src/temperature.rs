@@ -115,6 +115,18 @@ impl LearnableTemperature {
         Ok(Self { log_scale: Var::from_tensor(&value)? })
     }
 
+    /// The same over a parameter that a model holds already: a scalar, `ln(1 / temperature)`.
+    pub fn from_var(log_scale: Var) -> Result<Self, LossError> {
+        if log_scale.rank() != 0 {
+            return Err(LossError::Operand {
+                what: "log_scale",
+                expected: "()".to_owned(),
+                got: log_scale.dims().to_vec(),
+            });
+        }
+        Ok(Self { log_scale })
+    }
+
     /// The parameter, for the optimizer.
     pub fn var(&self) -> &Var {
         &self.log_scale
