@@ -1,7 +1,7 @@
 //! The digits as a verification problem: are these two pictures of one digit?
 
 use anyhow::{Result, ensure};
-use eas_eval::classification::roc_auc;
+use eas_eval::threshold::Calibrator;
 use eas_tensor::Matrix;
 use eas_tensor::kernels::squared_l2;
 use eas_tensor::rng::SplitMix64;
@@ -60,11 +60,11 @@ impl Digits {
     /// Judges `embeddings`, one row a test row, on the 4,000 pairs and the draws of `seed`.
     pub fn verify(&self, embeddings: &Matrix, seed: u64) -> Result<Verification> {
         let pairs = Pairs::draw(&self.test_labels, PAIRS, PAIRS / 10, seed)?;
-        let distances = pairs.distances(embeddings)?;
+        let cuts = Calibrator::from_scores(&pairs.distances(embeddings)?, &pairs.same)?;
         let digits: Vec<u32> = (0..10).collect();
         Ok(Verification {
-            auc: roc_auc(&distances.iter().map(|d| -d).collect::<Vec<_>>(), &pairs.same)?,
-            eer: equal_error_rate(&distances, &pairs.same),
+            auc: cuts.auc(),
+            eer: cuts.eer().rate,
             one_shot: one_shot(embeddings, &self.test_labels, &digits, 20, seed)?,
         })
     }
@@ -146,26 +146,6 @@ pub fn one_shot(embeddings: &Matrix, labels: &[u32], classes: &[u32], draws: usi
     }
     ensure!(asked > 0, "nothing to classify: {draws} draws of {} classes", classes.len());
     Ok(right as f64 / asked as f64)
-}
-
-fn equal_error_rate(distances: &[f64], same: &[bool]) -> f64 {
-    let mut order: Vec<(f64, bool)> = distances.iter().copied().zip(same.iter().copied()).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let positives = same.iter().filter(|&&s| s).count() as f64;
-    let negatives = same.len() as f64 - positives;
-    let (mut missed, mut accepted, mut best) = (positives, 0.0, (f64::INFINITY, 1.0));
-    for (d, next) in order.iter().zip(order.iter().skip(1).map(|p| p.0).chain([f64::INFINITY])) {
-        if d.1 {
-            missed -= 1.0
-        } else {
-            accepted += 1.0
-        }
-        let (fnr, fpr): (f64, f64) = (missed / positives, accepted / negatives);
-        if d.0 < next && (fnr - fpr).abs() < best.0 {
-            best = ((fnr - fpr).abs(), f64::midpoint(fnr, fpr));
-        }
-    }
-    best.1
 }
 
 #[cfg(test)]

@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod digit_net;
 pub mod digits;
+pub mod glyph_net;
+pub mod twenty;
