@@ -16,6 +16,7 @@ pub mod rag;
 pub mod recall;
 pub mod retrieval;
 pub mod separation;
+pub mod sweep;
 pub mod threshold;
 
 pub use error::EvalError;

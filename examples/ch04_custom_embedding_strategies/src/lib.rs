@@ -1,1 +1,4 @@
 //! What the listings of chapter 4 share.
+
+pub mod neighbours;
+pub mod shapes;
