@@ -9,6 +9,7 @@ pub mod accumulate;
 pub mod amp;
 pub mod bert;
 pub mod checkpoint;
+pub mod dist;
 pub mod dropout;
 pub mod ema;
 pub mod encoders;
@@ -75,6 +76,9 @@ pub enum NnError {
         /// The loss.
         loss: f64,
     },
+    /// The ranks of a distributed run can't go on together.
+    #[error(transparent)]
+    Dist(#[from] dist::DistError),
     /// A loss function refused its input.
     #[error(transparent)]
     Loss(#[from] eas_losses::LossError),
