@@ -21,8 +21,10 @@ pub mod mode;
 pub mod norm;
 pub mod optim;
 pub mod params;
+mod saved;
 pub mod siamese;
 pub mod train;
+pub mod trainer;
 pub mod transformer;
 
 pub use amp::Precision;
@@ -67,6 +69,24 @@ pub enum NnError {
         what: String,
         /// The first such value.
         value: f64,
+    },
+    /// Something in a training step wasn't finite. The step changed nothing.
+    #[error("training stopped at step {step}: {what} holds {value}")]
+    Stopped {
+        /// The step, from 0.
+        step: u64,
+        /// The tensor, or the loss or metric.
+        what: String,
+        /// The value.
+        value: f64,
+    },
+    /// A file of a training run can't be read or written, or isn't one of this run.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The loss stopped being a number.
     #[error("the loss became {loss} in epoch {epoch}: lower the learning rate or check the inputs for NaN")]
