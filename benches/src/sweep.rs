@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use eas_ann::{FlatIndex, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, MappedHnsw, Metric, VectorIndex};
+use eas_ann::{
+    FlatIndex, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, MappedHnsw, Metric, QuantizedGraph, QuantizedGraphConfig, VectorIndex,
+};
 use eas_tensor::Matrix;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -16,6 +18,8 @@ pub enum Kind {
     Flat,
     /// A graph over the vectors; the search parameter is `ef`.
     Hnsw,
+    /// A graph with one-bit codes of the neighbours beside the links; the search parameter is `ef`.
+    Graph,
     /// Inverted lists of product codes, re-ranked by full vectors; the search parameter is `nprobe`.
     Ivfpq,
     /// The graph of `hnsw` in a file that is mapped into memory; the search parameter is `ef`.
@@ -28,6 +32,7 @@ impl Kind {
         match self {
             Self::Flat => "flat",
             Self::Hnsw => "hnsw",
+            Self::Graph => "graph",
             Self::Ivfpq => "ivfpq",
             Self::Disk => "disk",
         }
@@ -62,7 +67,10 @@ pub struct Build {
     /// Links of a node (hnsw, disk)
     #[arg(long, default_value_t = 16)]
     pub m: usize,
-    /// Width of the beam while building (hnsw, disk)
+    /// Links of a node, 32, 64, 96 or 128 (graph)
+    #[arg(long, default_value_t = 32)]
+    pub degree: usize,
+    /// Width of the beam while building (hnsw, graph, disk)
     #[arg(long, default_value_t = 200)]
     pub ef_construction: usize,
     /// Lists; 0 means about four times the root of the number of vectors (ivfpq)
@@ -172,6 +180,7 @@ pub struct Subject {
 enum Index {
     Flat(FlatIndex),
     Hnsw(Box<Hnsw>),
+    Graph(Box<QuantizedGraph>),
     Ivfpq(Box<IvfPq>),
     Disk {
         index: Box<MappedHnsw>,
@@ -194,6 +203,13 @@ impl Subject {
                     Index::Flat(index)
                 }
                 Kind::Hnsw => Index::Hnsw(Box::new(hnsw(build, base, metric, &ids)?)),
+                Kind::Graph => {
+                    let (degree, ef_construction, seed) = (build.degree, build.ef_construction, build.seed);
+                    let config = QuantizedGraphConfig { degree, ef_construction, seed, ..QuantizedGraphConfig::default() };
+                    let mut index = QuantizedGraph::new(base.dim(), metric, config)?;
+                    index.add(&ids, base)?;
+                    Index::Graph(Box::new(index))
+                }
                 Kind::Ivfpq => {
                     let config = ivfpq_config(build, base);
                     let mut index = IvfPq::train(base, metric, config)?;
@@ -223,6 +239,7 @@ impl Subject {
                 let bytes = index.bytes();
                 bytes.vectors + bytes.links + bytes.bookkeeping
             }
+            Index::Graph(index) => index.bytes(),
             Index::Ivfpq(index) => {
                 let bytes = index.bytes();
                 bytes.codes + bytes.codebooks + bytes.centres + bytes.ids + bytes.vectors
@@ -235,6 +252,7 @@ impl Subject {
         match &mut self.index {
             Index::Flat(_) => {}
             Index::Hnsw(index) => index.set_ef(par)?,
+            Index::Graph(index) => index.set_ef(par)?,
             Index::Ivfpq(index) => index.set_nprobe(par)?,
             // Its beam is an argument of the search.
             Index::Disk { .. } => ensure!(par > 0, "ef is 0, must be at least 1"),
@@ -246,6 +264,7 @@ impl Subject {
         match &self.index {
             Index::Flat(index) => index,
             Index::Hnsw(index) => index.as_ref(),
+            Index::Graph(index) => index.as_ref(),
             Index::Ivfpq(index) => index.as_ref(),
             Index::Disk { index, .. } => index.as_ref(),
         }

@@ -156,6 +156,41 @@ impl Beam {
         self.next = self.next.min(place);
     }
 
+    /// As [`Self::push`] of each of `new`, which may be reordered.
+    #[inline]
+    pub(crate) fn merge(&mut self, new: &mut [Near]) {
+        // One pass over a beam costs about as much as pushing one node for each eight that are in it.
+        if self.nearest.len() > 8 * new.len() {
+            for &near in new.iter() {
+                self.push(near);
+            }
+            return;
+        }
+        new.sort_unstable();
+        let (mut old, mut added) = (self.nearest.len(), new.len());
+        while old + added > self.width {
+            match (old.checked_sub(1).map(|last| self.nearest[last]), added.checked_sub(1).map(|last| new[last])) {
+                (Some(a), Some(b)) if a > b => old -= 1,
+                (_, Some(_)) => added -= 1,
+                _ => old -= 1,
+            }
+        }
+        if added == 0 {
+            return;
+        }
+        self.nearest.resize(old + added, new[0]);
+        // From the back, so that nothing is overwritten before it is moved.
+        while old > 0 && added > 0 {
+            let (a, b) = (self.nearest[old - 1], new[added - 1]);
+            let stays = a > b;
+            self.nearest[old + added - 1] = if stays { a } else { b };
+            old -= usize::from(stays);
+            added -= usize::from(!stays);
+        }
+        self.nearest[..added].copy_from_slice(&new[..added]);
+        self.next = self.next.min(old);
+    }
+
     /// What was met, nearest first.
     pub(crate) fn found(&self) -> impl ExactSizeIterator<Item = Near> + '_ {
         self.nearest.iter().map(|near| Near(near.0 & !1))
@@ -311,6 +346,27 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn merging_is_pushing(old in prop::collection::vec(-9i8..9, 0..90), new in prop::collection::vec(-9i8..9, 0..12), width in 1usize..99, popped in 0usize..99) {
+            let (mut pushed, mut merged) = (Beam::default(), Beam::default());
+            for beam in [&mut pushed, &mut merged] {
+                beam.clear(width);
+                for (node, &distance) in old.iter().enumerate() {
+                    beam.push(Near::new(f32::from(distance), node as u32));
+                }
+                for _ in 0..popped {
+                    beam.pop();
+                }
+            }
+            let mut new: Vec<Near> = new.iter().zip(90..).map(|(&distance, node)| Near::new(f32::from(distance), node)).collect();
+            new.iter().for_each(|&near| pushed.push(near));
+            merged.merge(&mut new);
+            prop_assert_eq!(&pushed.nearest, &merged.nearest);
+            for _ in 0..=width {
+                prop_assert_eq!(pushed.pop(), merged.pop());
+            }
+        }
+
         #[test]
         fn near_orders_as_distance_then_node(a in any::<f32>(), b in any::<f32>(), i in 0u32..9, j in 0u32..9) {
             let (x, y) = (Near::new(a, i), Near::new(b, j));

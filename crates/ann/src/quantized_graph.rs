@@ -217,7 +217,8 @@ impl QuantizedGraph {
                 continue;
             }
             // Most likely the next to be visited: fetched while this one is compared.
-            if let Some(next) = beam.peek() {
+            let mut nearest = beam.peek();
+            if let Some(next) = nearest {
                 self.prefetch(next.node());
             }
             let distance = match self.metric {
@@ -233,17 +234,24 @@ impl QuantizedGraph {
                 let (parts, _) = numbers.as_chunks::<BLOCK>();
                 let mut below = table.distances(codes, &parts[0], &parts[1], distance, beam.bound(), &mut estimates);
                 cost.codes_scanned += BLOCK as u64;
+                let (mut new, mut count) = ([Near::new(0.0, 0); BLOCK], 0);
                 while below != 0 {
                     let place = below.trailing_zeros() as usize;
                     below &= below - 1;
                     let neighbour = parts[2][place].to_bits();
                     if !met.contains(neighbour) {
-                        beam.push(Near::new(estimates[place], neighbour));
+                        new[count] = Near::new(estimates[place], neighbour);
+                        count += 1;
                     }
                 }
-            }
-            if let Some(next) = beam.peek() {
-                self.prefetch(next.node());
+                // A neighbour that will be visited next is fetched while the beam takes all of them in.
+                if let Some(&best) = new[..count].iter().min()
+                    && nearest.is_none_or(|next| best < next)
+                {
+                    self.prefetch(best.node());
+                    nearest = Some(best);
+                }
+                beam.merge(&mut new[..count]);
             }
         }
     }

@@ -38,6 +38,16 @@ impl Rotation {
 
     /// Rotates `from` (at most `dim` values; those missing count as zero) into `to`, which gets [`Self::padded`] values.
     pub fn rotate(&self, from: &[f32], to: &mut Vec<f32>) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, the only condition of the call.
+            return unsafe { avx2::rotate(self, from, to) };
+        }
+        self.rotate_on_any(from, to);
+    }
+
+    #[inline(always)]
+    fn rotate_on_any(&self, from: &[f32], to: &mut Vec<f32>) {
         to.clear();
         to.extend_from_slice(&from[..from.len().min(self.dim)]);
         to.resize(self.padded, 0.0);
@@ -60,6 +70,7 @@ impl Rotation {
 }
 
 /// The orthonormal Walsh-Hadamard transform of a power of two of values.
+#[inline(always)]
 fn hadamard(values: &mut [f32]) {
     let mut half = 1;
     while half < values.len() {
@@ -131,6 +142,16 @@ impl QueryTable {
     /// Fills the table for `query`, which is rotated first.
     pub fn prepare(&mut self, rotation: &Rotation, query: &[f32]) {
         rotation.rotate(query, &mut self.rotated);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, the only condition of the call.
+            return unsafe { avx2::fill(self) };
+        }
+        self.fill();
+    }
+
+    #[inline(always)]
+    fn fill(&mut self) {
         let (groups, _) = self.rotated.as_chunks::<4>();
         // Sums of all groups must fit 16 bits.
         let half = (65_535 / groups.len().max(1) / 2).min(127) as f32;
@@ -224,7 +245,19 @@ mod avx2 {
         _mm256_loadu_si256, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
     };
 
-    use super::BLOCK;
+    use super::{BLOCK, QueryTable, Rotation};
+
+    /// The compiler's own eight lanes; the same operations in the same order, so the same bits.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn rotate(rotation: &Rotation, from: &[f32], to: &mut Vec<f32>) {
+        rotation.rotate_on_any(from, to);
+    }
+
+    /// As [`rotate`].
+    #[target_feature(enable = "avx2")]
+    pub(super) fn fill(table: &mut QueryTable) {
+        table.fill();
+    }
 
     /// Two groups a step. A byte's neighbour in its 16-bit lane is added along and taken off at the end.
     #[target_feature(enable = "avx2")]
