@@ -363,3 +363,105 @@ fn check_query(query: &[f32], dim: usize) -> Result<(), AnnError> {
         Some(column) => Err(AnnError::NotFinite { row: 0, column, value: query[column] }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use eas_tensor::rng::SplitMix64;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All products in f64, sorted: nothing of this module.
+    fn naive(corpus: &Matrix, query: &[f32], k: usize) -> Vec<u64> {
+        let product = |row: &[f32]| -> f64 { row.iter().zip(query).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum() };
+        let mut scored: Vec<(f64, u64)> = corpus.iter_rows().map(product).zip(0..).collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        scored.into_iter().take(k).map(|(_, id)| id).collect()
+    }
+
+    fn ids(hits: &[Hit]) -> Vec<u64> {
+        hits.iter().map(|hit| hit.id).collect()
+    }
+
+    fn variants() -> impl Iterator<Item = (Bound, DimOrder)> {
+        [Bound::MaxContribution, Bound::CauchySchwarz].into_iter().flat_map(|bound| {
+            [DimOrder::Natural, DimOrder::MaxContribution, DimOrder::QueryWeighted].map(|order| (bound, order))
+        })
+    }
+
+    /// Coordinates that fall off as `exp(-skew * j)`, where bounds prune; small integers times that, so that ties happen.
+    fn skewed(rows: usize, dim: usize, skew: f32, seed: u64) -> Matrix {
+        let mut rng = SplitMix64::new(seed);
+        let value = |j: usize, rng: &mut SplitMix64| (rng.below(9) as f32 - 4.0) * (-skew * j as f32).exp();
+        let values = (0..rows * dim).map(|at| value(at % dim, &mut rng)).collect();
+        Matrix::from_vec(rows, dim, values).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_variant_finds_what_a_full_scan_finds(
+            rows in 1usize..40, dim in 1usize..70, k in 0usize..45, skew in 0.0f32..0.3, seed in any::<u64>(),
+            block in prop_oneof![Just(1), Just(8), Just(64), 1usize..80],
+        ) {
+            let corpus = skewed(rows, dim, skew, seed);
+            let query = skewed(1, dim, skew / 2.0, seed ^ 1);
+            let expected = naive(&corpus, query.row(0), k);
+            prop_assert_eq!(ids(&scan(&corpus, query.row(0), k).unwrap()), &expected[..]);
+            for (bound, order) in variants() {
+                let pruned = PrunedFlat::new(&corpus, block, bound, order).unwrap().search(query.row(0), k).unwrap();
+                prop_assert_eq!(ids(&pruned.hits), &expected[..], "{:?} {:?} block {}", bound, order, block);
+                prop_assert_eq!(pruned.dims_read.len(), rows);
+                prop_assert_eq!(pruned.stats.values_read, pruned.dims_read.iter().map(|&read| u64::from(read)).sum::<u64>());
+            }
+            let screened = Int8Screen::new(&corpus).unwrap().search(query.row(0), k).unwrap();
+            prop_assert_eq!(ids(&screened.hits), &expected[..]);
+        }
+
+        #[test]
+        fn eight_bits_are_off_by_no_more_than_they_say(dim in 1usize..70, skew in 0.0f32..0.3, seed in any::<u64>()) {
+            let corpus = skewed(12, dim, skew, seed);
+            let query = skewed(1, dim, skew, seed ^ 2);
+            let estimates = Int8Screen::new(&corpus).unwrap().estimates(query.row(0)).unwrap();
+            for (row, (score, error)) in corpus.iter_rows().zip(estimates) {
+                let exact: f64 = row.iter().zip(query.row(0)).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum();
+                prop_assert!((score - exact).abs() <= error, "{score} is {error} from {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn skewed_data_is_pruned_and_a_screen_reads_few_rows_in_full() {
+        let corpus = skewed(2_000, 64, 0.2, 3);
+        let query = skewed(1, 64, 0.0, 4);
+        for (bound, order) in variants() {
+            let pruned = PrunedFlat::new(&corpus, 8, bound, order).unwrap().search(query.row(0), 10).unwrap();
+            let share = pruned.stats.values_read as f64 / (2_000.0 * 64.0);
+            assert!(share < 0.6, "{bound:?} {order:?} read {share}");
+        }
+        let screened = Int8Screen::new(&corpus).unwrap().search(query.row(0), 10).unwrap();
+        assert!(screened.stats.distance_evaluations < 200, "{}", screened.stats.distance_evaluations);
+    }
+
+    #[test]
+    fn bad_input_is_refused() {
+        let corpus = skewed(3, 4, 0.0, 1);
+        assert!(PrunedFlat::new(&corpus, 0, Bound::CauchySchwarz, DimOrder::Natural).is_err());
+        let broken = Matrix::from_rows(&[[1.0, f32::NAN]]).unwrap();
+        assert!(PrunedFlat::new(&broken, 1, Bound::CauchySchwarz, DimOrder::Natural).is_err());
+        assert!(Int8Screen::new(&broken).is_err());
+        let index = PrunedFlat::new(&corpus, 2, Bound::MaxContribution, DimOrder::QueryWeighted).unwrap();
+        assert!(matches!(index.search(&[1.0; 3], 1), Err(AnnError::Dimension { expected: 4, got: 3 })));
+        let infinite = [1.0, f32::INFINITY, 0.0, 0.0];
+        assert!(matches!(index.search(&infinite, 1), Err(AnnError::NotFinite { column: 1, .. })));
+        assert!(scan(&corpus, &infinite, 1).is_err());
+        let empty = Matrix::zeros(0, 4);
+        assert!(
+            PrunedFlat::new(&empty, 2, Bound::MaxContribution, DimOrder::Natural)
+                .unwrap()
+                .search(&[1.0; 4], 3)
+                .unwrap()
+                .hits
+                .is_empty()
+        );
+    }
+}
