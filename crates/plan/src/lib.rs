@@ -16,12 +16,14 @@
 
 pub mod capacity;
 pub mod cluster;
+pub mod decision;
 pub mod error;
 pub mod finance;
 pub mod global;
 pub mod graph_memory;
 pub mod index_choice;
 pub mod latency;
+pub mod pareto;
 pub mod queueing;
 pub mod risk;
 pub mod roi;
@@ -29,5 +31,6 @@ pub mod roofline;
 pub mod scale;
 pub mod sensitivity;
 pub mod shards;
+pub mod tco;
 
 pub use error::PlanError;
