@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use eas_tensor::kernels::squared_l2;
 use eas_tensor::rng::SplitMix64;
 use eas_tensor::{Matrix, TensorError};
 
@@ -268,14 +269,19 @@ impl Episodes {
             let (given, expected) = (embeddings.rows(), self.rows);
             return Err(RetrievalError::Length { what: "embeddings", given, of: "labels", expected });
         }
+        embeddings.check_finite()?;
         let accuracy = |number: usize| {
             let episode = self.draw(number as u64);
             let prototypes = Prototypes::fit(&embeddings.select(&episode.support), &episode.support_labels)?;
-            let mut right = 0.0;
-            for (&row, &label) in episode.queries.iter().zip(&episode.query_labels) {
-                right += f64::from(prototypes.predict(embeddings.row(row))? == label);
-            }
-            Ok(right / episode.queries.len() as f64)
+            let means: Vec<Vec<f32>> =
+                prototypes.means.iter().map(|mean| mean.iter().map(|x| *x as f32).collect()).collect();
+            let nearest = |row: usize| {
+                let to = |k: &usize| squared_l2(embeddings.row(row), &means[*k]);
+                (0..means.len()).min_by(|x, y| to(x).total_cmp(&to(y)))
+            };
+            let truth = episode.queries.iter().zip(&episode.query_labels);
+            let right = truth.filter(|(row, label)| nearest(**row) == Some(**label as usize)).count();
+            Ok(right as f64 / episode.queries.len() as f64)
         };
         (0..count).map(accuracy).collect()
     }
@@ -579,5 +585,6 @@ mod tests {
         let episodes = Episodes::new(&LABELS, 2, 1, 1, 0).unwrap();
         assert!(episodes.accuracies(&Matrix::zeros(5, 2), 3).is_err());
         assert!(episodes.accuracies(&Matrix::zeros(6, 2), 0).unwrap().is_empty());
+        assert!(episodes.accuracies(&Matrix::from_vec(6, 1, vec![f32::NAN; 6]).unwrap(), 1).is_err());
     }
 }
