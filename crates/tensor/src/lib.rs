@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod assign;
+pub mod binary;
 pub mod buffer;
 pub mod fastscan;
 pub mod gemm;
@@ -14,6 +15,7 @@ mod linalg;
 pub mod mapped;
 pub mod matrix;
 pub mod pca;
+pub mod projection;
 pub mod quant;
 pub mod rabitq;
 pub mod rng;
