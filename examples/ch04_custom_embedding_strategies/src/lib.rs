@@ -2,3 +2,4 @@
 
 pub mod neighbours;
 pub mod shapes;
+pub mod tuning;
