@@ -21,6 +21,7 @@
 pub mod contrastive;
 pub mod diagnostics;
 pub mod distance;
+pub mod filters;
 pub mod fixtures;
 pub mod metric;
 pub mod mining;
@@ -28,6 +29,7 @@ mod ops;
 pub mod proto;
 pub mod proxy;
 pub mod queue;
+pub mod queue_mining;
 pub mod ranking;
 pub mod registry;
 pub mod sampler;
