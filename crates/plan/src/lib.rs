@@ -20,6 +20,7 @@ pub mod decision;
 pub mod error;
 pub mod finance;
 pub mod global;
+pub mod granularity;
 pub mod graph_memory;
 pub mod index_choice;
 pub mod latency;

@@ -1,7 +1,10 @@
 //! Seeded generators that plant a known truth, so that a listing can show that it was recovered.
 
 pub mod analogies;
+pub mod dated;
+mod directions;
 pub mod enterprise;
+pub mod facets;
 pub mod facts;
 pub mod families;
 pub mod glosses;
@@ -14,6 +17,7 @@ pub mod plane;
 pub mod rotation;
 pub mod topics;
 pub mod transactions;
+pub mod tree;
 pub mod trimodal;
 pub mod vectors;
 pub mod zipf;
