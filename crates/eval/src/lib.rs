@@ -11,6 +11,8 @@ pub mod correlation;
 mod error;
 pub mod fit;
 pub mod geometry;
+pub mod ir;
+pub mod knn;
 pub mod latency;
 pub mod rag;
 pub mod recall;
