@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod augment;
 pub mod code;
 pub mod distill;
 pub mod encoder;
