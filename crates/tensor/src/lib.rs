@@ -4,6 +4,8 @@ pub mod align;
 pub mod assign;
 pub mod binary;
 pub mod buffer;
+pub mod capacity;
+pub mod cluster;
 pub mod fastscan;
 pub mod gemm;
 pub mod hamming;
