@@ -31,6 +31,9 @@ pub enum OpsError {
         /// Replicas in the set.
         replicas: usize,
     },
+    /// An encoder gave no vectors, or none that can be used, and there is nothing to fall back on.
+    #[error("the encoder failed: {0}")]
+    Encoder(String),
     /// A measurement that can't be summed up.
     #[error(transparent)]
     Eval(#[from] eas_eval::EvalError),

@@ -12,6 +12,7 @@ pub mod bucket;
 pub mod cache;
 pub mod clock;
 pub mod digest;
+pub mod embedding;
 mod error;
 pub mod loadgen;
 pub mod metrics;
