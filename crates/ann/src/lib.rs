@@ -40,6 +40,7 @@ pub mod milvus;
 pub(crate) mod pages;
 pub mod pruned;
 pub mod quantized_graph;
+pub mod service;
 pub mod sharded;
 pub mod sharder;
 pub mod tree;
