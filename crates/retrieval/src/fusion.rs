@@ -1,6 +1,10 @@
-//! Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009): one ranking out of many whose scores can't be compared.
+//! One ranking out of many: reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009) for scores that can't be compared, and
+//! weighted sums for scores that can be made comparable.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use crate::RetrievalError;
+use crate::mmr::min_max;
 
 /// The constant of the paper, which keeps the first rank of one list from deciding alone.
 pub const RRF_K: f64 = 60.0;
@@ -37,6 +41,133 @@ pub fn reciprocal_rank_fusion<I: Ord + Clone>(lists: &[Vec<I>], k: f64) -> Vec<(
     // Stable, and the map was in the order of the items: equal scores stay by lower id.
     fused.sort_by(|a, b| b.1.total_cmp(&a.1));
     fused
+}
+
+/// How scores of several lists become one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fusion {
+    /// The weighted sum of the scores as they are: right when they share a scale.
+    WeightedSum,
+    /// The weighted sum of standard scores: each list's mean becomes 0, its standard deviation 1. A level list counts 0.
+    ZScore,
+    /// The weighted sum of scores scaled to `[0, 1]` list by list.
+    MinMax,
+    /// The weighted sum of `1 / (k + rank)`, as [`reciprocal_rank_fusion`] takes it.
+    Rrf {
+        /// The constant; [`RRF_K`] is the paper's.
+        k: f64,
+    },
+}
+
+impl Fusion {
+    /// All four, with the paper's constant.
+    pub const ALL: [Self; 4] = [Self::WeightedSum, Self::ZScore, Self::MinMax, Self::Rrf { k: RRF_K }];
+
+    /// A short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WeightedSum => "weighted sum",
+            Self::ZScore => "z-score",
+            Self::MinMax => "min-max",
+            Self::Rrf { .. } => "RRF",
+        }
+    }
+}
+
+/// Scales weights to sum to 1 over those whose part is present; a part that is absent gets 0.
+///
+/// # Errors
+/// Lengths that differ, a weight that is negative or not finite, and present weights that sum to 0.
+///
+/// ```
+/// use eas_retrieval::fusion::present_weights;
+///
+/// let weights = present_weights(&[0.4, 0.4, 0.2], &[false, true, true])?;
+/// assert!(weights[0] == 0.0 && (weights[1] - 2.0 / 3.0).abs() < 1e-12);
+/// # Ok::<(), eas_retrieval::RetrievalError>(())
+/// ```
+pub fn present_weights(weights: &[f64], present: &[bool]) -> Result<Vec<f64>, RetrievalError> {
+    if weights.len() != present.len() {
+        let (given, expected) = (weights.len(), present.len());
+        return Err(RetrievalError::Length { what: "weights", given, of: "parts", expected });
+    }
+    if let Some(w) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+        return Err(RetrievalError::argument("weight", w, "zero or more"));
+    }
+    let kept: Vec<f64> = weights.iter().zip(present).map(|(&w, &p)| if p { w } else { 0.0 }).collect();
+    let total: f64 = kept.iter().sum();
+    if total > 0.0 && total.is_finite() {
+        return Ok(kept.iter().map(|w| w / total).collect());
+    }
+    Err(RetrievalError::argument("sum of the present weights", &total, "above zero and finite"))
+}
+
+/// Fuses the scores that several lists give to the same candidates: `scores` has shape (lists, candidates), with `None` where a list
+/// says nothing of a candidate. Returns one score a candidate, larger is better.
+///
+/// A candidate's weights are scaled to sum to 1 over the lists that score it, so that saying nothing is no vote against. One that no
+/// list of positive weight scores gets minus infinity.
+///
+/// # Errors
+/// Lists of different lengths, weights that [`present_weights`] refuses, a score that isn't finite, a `k` of RRF that isn't above 0.
+pub fn fuse(scores: &[Vec<Option<f64>>], weights: &[f64], fusion: Fusion) -> Result<Vec<f64>, RetrievalError> {
+    let weights = present_weights(weights, &vec![true; scores.len()])?;
+    let n = scores.first().map_or(0, Vec::len);
+    if let Fusion::Rrf { k } = fusion
+        && !(k > 0.0 && k.is_finite())
+    {
+        return Err(RetrievalError::argument("k of reciprocal rank fusion", &k, "above zero"));
+    }
+    let (mut sums, mut totals) = (vec![0.0; n], vec![0.0; n]);
+    for (list, &weight) in scores.iter().zip(&weights) {
+        if list.len() != n {
+            return Err(RetrievalError::Length { what: "scores", given: list.len(), of: "candidates", expected: n });
+        }
+        let (at, given): (Vec<usize>, Vec<f64>) =
+            list.iter().enumerate().filter_map(|(i, score)| score.map(|s| (i, s))).unzip();
+        if let Some(score) = given.iter().find(|s| !s.is_finite()) {
+            return Err(RetrievalError::argument("score", score, "finite"));
+        }
+        if weight == 0.0 {
+            continue;
+        }
+        for (i, score) in at.into_iter().zip(rescaled(&given, fusion)) {
+            sums[i] += weight * score;
+            totals[i] += weight;
+        }
+    }
+    let fused = sums.iter().zip(totals).map(|(sum, total)| if total > 0.0 { sum / total } else { f64::NEG_INFINITY });
+    Ok(fused.collect())
+}
+
+/// The scores of one list on the scale that `fusion` adds.
+fn rescaled(scores: &[f64], fusion: Fusion) -> Vec<f64> {
+    match fusion {
+        Fusion::WeightedSum => scores.to_vec(),
+        Fusion::MinMax => min_max(scores),
+        Fusion::ZScore => {
+            let n = scores.len() as f64;
+            let mean = scores.iter().sum::<f64>() / n;
+            let deviation = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
+            // Below rounding of the scores a deviation is none.
+            let level = deviation <= 1e-12 * mean.abs().max(f64::MIN_POSITIVE);
+            scores.iter().map(|s| if level { 0.0 } else { (s - mean) / deviation }).collect()
+        }
+        Fusion::Rrf { k } => {
+            let mut parts = vec![0.0; scores.len()];
+            for (rank, i) in ranking(scores).into_iter().enumerate() {
+                parts[i] = 1.0 / (k + (rank + 1) as f64);
+            }
+            parts
+        }
+    }
+}
+
+/// Positions of `scores`, the best first, ties by lower position.
+pub fn ranking(scores: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order
 }
 
 #[cfg(test)]
@@ -79,6 +210,64 @@ mod tests {
         assert_eq!(fused, [(7, 1.0 / 61.0), (3, 1.0 / 63.0)]);
         let tie = reciprocal_rank_fusion(&[vec![2], vec![1]], RRF_K);
         assert_eq!(tie.iter().map(|f| f.0).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    fn given(lists: &[&[f64]]) -> Vec<Vec<Option<f64>>> {
+        lists.iter().map(|list| list.iter().map(|s| Some(*s)).collect()).collect()
+    }
+
+    #[test]
+    fn fused_scores_by_hand() {
+        let scores = given(&[&[1.0, 0.5, 0.0], &[10.0, 30.0, 20.0]]);
+        let of = |fusion| fuse(&scores, &[3.0, 1.0], fusion).unwrap();
+        assert_eq!(of(Fusion::WeightedSum), [3.25, 7.875, 5.0]);
+        assert_eq!(of(Fusion::MinMax), [0.75, 0.625, 0.125]);
+        let z = 1.5f64.sqrt();
+        for (got, want) in of(Fusion::ZScore).iter().zip([0.75 * z - 0.25 * z, 0.25 * z, -0.75 * z]) {
+            assert!((got - want).abs() < 1e-12);
+        }
+        for (got, want) in of(Fusion::Rrf { k: 1.0 }).iter().zip([0.375 + 0.0625, 0.25 + 0.125, 0.1875 + 0.25 / 3.0]) {
+            assert!((got - want).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_list_that_says_nothing_is_no_vote() {
+        let scores = vec![vec![Some(0.2), None, None], vec![Some(0.8), Some(0.6), None]];
+        let fused = fuse(&scores, &[1.0, 1.0], Fusion::WeightedSum).unwrap();
+        assert_eq!(fused, [0.5, 0.6, f64::NEG_INFINITY]);
+        assert_eq!(ranking(&fused), [1, 0, 2]);
+        assert_eq!(fuse(&scores, &[1.0, 0.0], Fusion::WeightedSum).unwrap()[1], f64::NEG_INFINITY);
+    }
+
+    #[test]
+    fn unweighted_lists_rank_as_reciprocal_rank_fusion_does() {
+        let mut rng = eas_tensor::rng::SplitMix64::new(5);
+        for _ in 0..50 {
+            let lists: Vec<Vec<f64>> = (0..3).map(|_| (0..9).map(|_| rng.uniform()).collect()).collect();
+            let fused =
+                fuse(&given(&lists.iter().map(Vec::as_slice).collect::<Vec<_>>()), &[1.0; 3], Fusion::Rrf { k: RRF_K });
+            let ranks: Vec<Vec<usize>> = lists.iter().map(|list| ranking(list)).collect();
+            for (item, score) in reciprocal_rank_fusion(&ranks, RRF_K) {
+                assert!((fused.as_ref().unwrap()[item] - score / 3.0).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn level_lists_and_bad_input() {
+        let level = given(&[&[0.3, 0.3], &[1.0, 2.0]]);
+        for fusion in Fusion::ALL {
+            assert!(fuse(&level, &[1.0, 1.0], fusion).unwrap().iter().all(|s| s.is_finite()), "{fusion:?}");
+            assert!(fuse(&level, &[1.0], fusion).is_err());
+            assert!(fuse(&level, &[0.0, 0.0], fusion).is_err());
+            assert!(fuse(&level, &[-1.0, 2.0], fusion).is_err());
+            assert!(fuse(&given(&[&[1.0], &[1.0, 2.0]]), &[1.0, 1.0], fusion).is_err());
+            assert!(fuse(&given(&[&[f64::NAN]]), &[1.0], fusion).unwrap_err().to_string().contains("NaN"));
+            assert!(fuse(&[], &[], fusion).is_err());
+        }
+        assert!(fuse(&level, &[1.0, 1.0], Fusion::Rrf { k: 0.0 }).is_err());
+        assert!(present_weights(&[1.0, 0.0], &[false, true]).is_err());
     }
 
     proptest! {
