@@ -8,4 +8,5 @@ pub mod crdt;
 pub mod lease;
 pub mod placement;
 pub mod replica;
+pub mod tiering;
 pub mod update;

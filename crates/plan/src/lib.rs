@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod decision;
 pub mod error;
 pub mod finance;
+pub mod frontier;
 pub mod global;
 pub mod granularity;
 pub mod graph_memory;
