@@ -32,6 +32,7 @@ pub mod queue;
 pub mod queue_mining;
 pub mod ranking;
 pub mod registry;
+pub mod regularisers;
 pub mod sampler;
 pub mod self_supervised;
 pub mod supervised;
