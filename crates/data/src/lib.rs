@@ -12,6 +12,7 @@ pub mod bundle;
 mod error;
 pub mod fixtures;
 pub mod fvecs;
+pub mod loader;
 pub mod npy;
 pub mod series;
 pub mod synth;

@@ -1,4 +1,10 @@
 //! What the listings of chapter 5 share.
 
+pub mod clusters;
 pub mod families;
+pub mod gathered;
 pub mod glosses;
+pub mod launch;
+pub mod local;
+pub mod ranks;
+pub mod two_views;
