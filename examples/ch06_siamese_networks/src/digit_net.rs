@@ -1,7 +1,7 @@
 //! What the listings that compare losses on the digits have in common: one encoder, one optimizer, batches of pairs.
 
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use eas_losses::metric::PairLabel;
 use eas_nn::encoders::Encoder as _;
 use eas_nn::params::Parameters;
@@ -97,4 +97,10 @@ impl PairBatch {
 /// Means of `values` over stretches of `width`.
 pub fn stretches(values: &[f64], width: usize) -> Vec<f64> {
     values.chunks(width.max(1)).map(|part| part.iter().sum::<f64>() / part.len() as f64).collect()
+}
+
+/// The gradient of a loss by a tensor, flat; empty when the loss doesn't depend on it.
+pub fn gradient(loss: &Tensor, by: &Var) -> Result<Vec<f64>> {
+    let gradients = loss.backward()?;
+    gradients.get(by).map_or(Ok(vec![]), |gradient| Ok(gradient.flatten_all()?.to_vec1()?))
 }
