@@ -28,6 +28,7 @@ pub mod faiss;
 pub(crate) mod file;
 pub mod filtered;
 pub mod flat;
+pub mod hard_negatives;
 pub mod hnsw;
 pub mod index;
 pub mod ivf;
