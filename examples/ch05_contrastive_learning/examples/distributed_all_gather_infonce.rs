@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
         for (name, masked) in [("without the anchor itself", true), ("with it", false)] {
             let ranks = on_fixture(2, temperature, Backward::Summed)?;
             let pair: Vec<f64> = ranks.iter().map(|r| f64::from(if masked { r.loss } else { r.unmasked })).collect();
-            let mean = (pair[0] + pair[1]) / 2.0;
+            let mean = f64::midpoint(pair[0], pair[1]);
             let cells = [pair[0], pair[1], mean, whole].map(|loss| num(loss, 6));
             table.row([num(temperature, 2), name.into()].into_iter().chain(cells));
             if masked { &mut losses } else { &mut wrong }.extend(pair.into_iter().chain([mean]));

@@ -121,7 +121,7 @@ fn main() -> anyhow::Result<()> {
     let direct = page.timed("gather, then encode", || gathered_steps(&world, 50, false))?;
     let overlapped = page.timed("gather while encoding", || gathered_steps(&world, 50, true))?;
     let drift = feedback_drift(&normal[..5_000], tenth)?;
-    page.text(format!("After 50 messages of a tenth, sent and kept differ from the sum of all by {:.0e}.", drift));
+    page.text(format!("After 50 messages of a tenth, sent and kept differ from the sum of all by {drift:.0e}."));
 
     let ends = paths.iter().map(|path| path[path.len() - 1]).zip([-0.5, -0.457_142_857_1, -0.197_422_242_2]);
     page.claim("where 1, 2 and 10 local steps end").all(ends, |(end, known)| (end - known).abs() < 1e-6);

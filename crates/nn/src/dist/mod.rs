@@ -20,6 +20,8 @@ pub mod compress;
 pub mod gather;
 pub mod info_nce;
 pub mod local_sgd;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 mod ring;
 pub mod sync;
 pub mod tcp;

@@ -67,7 +67,7 @@ pub(super) fn broadcast(ring: &mut impl Ring, values: &mut [f32], root: usize) -
             *value = new;
         }
     }
-    if (rank + 1) % world != root { ring.send(message) } else { Ok(()) }
+    if (rank + 1) % world == root { Ok(()) } else { ring.send(message) }
 }
 
 /// The rank `steps` before `rank` on the ring.

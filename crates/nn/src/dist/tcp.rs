@@ -128,11 +128,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// One minute for the rendezvous, 2 s of silence, ten minutes of patience.
     fn default() -> Self {
-        Self {
-            rendezvous: Duration::from_secs(60),
-            silence: Duration::from_secs(2),
-            patience: Duration::from_secs(600),
-        }
+        Self { rendezvous: Duration::from_mins(1), silence: Duration::from_secs(2), patience: Duration::from_mins(10) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{DistError, ProcessGroup, Traffic, check_parts, check_root, from_bytes, lock, to_bytes};
 
 /// How long a rank waits for one that lives but doesn't come.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// One rank of a group of threads.
 ///

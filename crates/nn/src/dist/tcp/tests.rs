@@ -103,7 +103,7 @@ fn a_rank_that_lives_but_does_not_come_is_given_up() {
     let impatient = Timeouts { patience: Duration::from_millis(700), silence: Duration::from_millis(400), ..QUICK };
     let errors = ranks(2, impatient, |group| {
         if group.rank() == 1 {
-            std::thread::sleep(Duration::from_millis(2_000));
+            std::thread::sleep(Duration::from_secs(2));
         }
         group.barrier().unwrap_err()
     });
