@@ -365,7 +365,10 @@ impl DecisionContext {
     pub fn alternatives(&self) -> Vec<(String, Self)> {
         let mut all = Vec::new();
         for examples in DATA_SIZES {
-            all.push((format!("{examples} examples"), Self { training_examples: examples, ..self.clone() }));
+            all.push((
+                format!("{} examples", short(examples as f64)),
+                Self { training_examples: examples, ..self.clone() },
+            ));
         }
         for degree in DEGREES {
             all.push((format!("domain gap {degree:?}"), Self { domain_gap: degree, ..self.clone() }));
@@ -386,7 +389,7 @@ impl DecisionContext {
         all.push((name, Self { multimodal_pretrained_available: other, ..self.clone() }));
         for (usd, timeline_months) in MEANS {
             let context = Self { annual_budget_usd: Some(usd), timeline_months, ..self.clone() };
-            all.push((format!("${usd:.0} a year, {timeline_months} months"), context));
+            all.push((format!("${} a year, {timeline_months} months", short(usd)), context));
         }
         for advantage in ADVANTAGES {
             all.push((format!("advantage {advantage:?}"), Self { advantage, ..self.clone() }));
@@ -394,6 +397,11 @@ impl DecisionContext {
         all.retain(|(_, context)| context != self);
         all
     }
+}
+
+/// 50k, 5M.
+fn short(count: f64) -> String {
+    if count >= 1e6 { format!("{}M", count / 1e6) } else { format!("{}k", count / 1e3) }
 }
 
 #[cfg(test)]

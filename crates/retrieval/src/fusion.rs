@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RetrievalError;
 use crate::mmr::min_max;
+use eas_eval::correlation::mean_ranks;
 
 /// The constant of the paper, which keeps the first rank of one list from deciding alone.
 pub const RRF_K: f64 = 60.0;
@@ -52,7 +53,7 @@ pub enum Fusion {
     ZScore,
     /// The weighted sum of scores scaled to `[0, 1]` list by list.
     MinMax,
-    /// The weighted sum of `1 / (k + rank)`, as [`reciprocal_rank_fusion`] takes it.
+    /// The weighted sum of `1 / (k + rank)`, as [`reciprocal_rank_fusion`] takes it; equal scores share the mean of their ranks.
     Rrf {
         /// The constant; [`RRF_K`] is the paper's.
         k: f64,
@@ -154,11 +155,8 @@ fn rescaled(scores: &[f64], fusion: Fusion) -> Vec<f64> {
             scores.iter().map(|s| if level { 0.0 } else { (s - mean) / deviation }).collect()
         }
         Fusion::Rrf { k } => {
-            let mut parts = vec![0.0; scores.len()];
-            for (rank, i) in ranking(scores).into_iter().enumerate() {
-                parts[i] = 1.0 / (k + (rank + 1) as f64);
-            }
-            parts
+            let n = scores.len() as f64;
+            mean_ranks(scores).into_iter().map(|ascending| 1.0 / (k + n + 1.0 - ascending)).collect()
         }
     }
 }
@@ -208,6 +206,8 @@ mod tests {
         assert!(reciprocal_rank_fusion::<u32>(&[vec![], vec![]], RRF_K).is_empty());
         let fused = reciprocal_rank_fusion(&[vec![7, 7, 3]], RRF_K);
         assert_eq!(fused, [(7, 1.0 / 61.0), (3, 1.0 / 63.0)]);
+        let level = fuse(&given(&[&[0.5, 0.9, 0.5]]), &[1.0], Fusion::Rrf { k: 1.0 }).unwrap();
+        assert_eq!(level, [1.0 / 3.5, 0.5, 1.0 / 3.5]);
         let tie = reciprocal_rank_fusion(&[vec![2], vec![1]], RRF_K);
         assert_eq!(tie.iter().map(|f| f.0).collect::<Vec<_>>(), [1, 2]);
     }

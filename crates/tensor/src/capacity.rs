@@ -13,7 +13,8 @@ pub const MOST_DIMENSIONS: usize = 1 << 24;
 ///
 /// The point's dot product with its own centroid is close to normal with mean 1 and deviation `t = noise / sqrt(d)`, with any other
 /// to normal with mean 0 and deviation `s = sqrt((1 + noise^2) / d)`, so that the accuracy is the integral of
-/// `phi(z) Phi((1 + t z) / s)^(categories - 1)`. An approximation: coarse below ten dimensions, within 0.01 from 64 on.
+/// `phi(z) Phi((1 + t z) / s)^(categories - 1)`. An approximation: it treats the others as
+/// independent, and is up to 0.1 off in the middle of the range, less than 0.03 above 0.97.
 ///
 /// # Errors
 /// No dimension, no category, or a `noise` that is negative or not finite.
