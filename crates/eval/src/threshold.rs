@@ -20,6 +20,8 @@ use crate::bootstrap::quantile;
 use crate::classification::Confusion;
 use crate::error::{finite, not_empty, same_length};
 
+pub mod adaptive;
+
 /// What a threshold does to the pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cut {
