@@ -6,5 +6,6 @@ pub mod gathered;
 pub mod glosses;
 pub mod launch;
 pub mod local;
+pub mod offline;
 pub mod ranks;
 pub mod two_views;
