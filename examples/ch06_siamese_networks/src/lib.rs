@@ -4,5 +4,6 @@
 
 pub mod digit_net;
 pub mod digits;
+pub mod drift;
 pub mod glyph_net;
 pub mod twenty;
