@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use eas_data::wordnet::WordNet;
 use eas_nn::heads::ProjectionHead;
 use eas_nn::params::Parameters;
@@ -66,7 +66,7 @@ impl GlossSet {
         for word in rows[0].iter().flat_map(|(words, _)| words) {
             *count.entry(word).or_default() += 1;
         }
-        // 0 is for padding.
+        // 0 is for no word.
         let known = count.into_iter().filter(|&(_, n)| n > 1).map(|(word, _)| word.to_owned());
         let ids = known.zip(1..).collect();
         let (texts, labels) = rows.into_iter().flatten().unzip();
@@ -78,22 +78,44 @@ impl GlossSet {
         self.ids.len() + 1
     }
 
-    /// The word ids of texts, shape `(texts, longest)`, 0 where a text has ended. Words outside the vocabulary are left out.
-    pub fn ids(&self, texts: &[Vec<String>]) -> Result<Tensor, NnError> {
-        let rows: Vec<Vec<u32>> =
-            texts.iter().map(|words| words.iter().filter_map(|word| self.ids.get(word).copied()).collect()).collect();
-        let longest = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let padded: Vec<u32> =
-            rows.iter().flat_map(|row| row.iter().copied().chain(std::iter::repeat(0)).take(longest)).collect();
-        Ok(Tensor::from_vec(padded, (texts.len(), longest), &Device::Cpu)?)
+    /// The words of texts by number. Words outside the vocabulary are left out.
+    pub fn ids(&self, texts: &[Vec<String>]) -> Result<Words, NnError> {
+        let (mut ids, mut rows, mut counts) = (Vec::new(), Vec::new(), Vec::with_capacity(texts.len()));
+        for (row, words) in texts.iter().enumerate() {
+            let before = ids.len();
+            ids.extend(words.iter().filter_map(|word| self.ids.get(word).copied()));
+            rows.resize(ids.len(), row as u32);
+            counts.push((ids.len() - before).max(1) as f32);
+        }
+        // Word 0 stands for nothing: without a single known word there would be no tensor to look up.
+        if ids.is_empty() {
+            (ids, rows) = (vec![0], vec![0]);
+        }
+        let device = &Device::Cpu;
+        Ok(Words {
+            ids: Tensor::new(ids, device)?,
+            rows: Tensor::new(rows, device)?,
+            counts: Tensor::new(counts, device)?.unsqueeze(1)?,
+        })
     }
 
-    /// The share of the 1,000 held-out glosses whose 10 nearest training glosses vote for the right file; `embed` turns ids into rows.
-    pub fn knn(&self, embed: impl Fn(&Tensor) -> Result<Tensor, NnError>) -> anyhow::Result<f64> {
+    /// The share of the 1,000 held-out glosses whose 10 nearest training glosses vote for the right file; `embed` turns words into rows.
+    pub fn knn(&self, embed: impl Fn(&Words) -> Result<Tensor, NnError>) -> anyhow::Result<f64> {
         let (train, test) = self.texts.split_at(TRAIN);
         let (rows, queries) = (matrix(&embed(&self.ids(train)?)?)?, matrix(&embed(&self.ids(test)?)?)?);
         Ok(eas_eval::knn::accuracy(&rows, &self.labels[..TRAIN], &queries, &self.labels[TRAIN..], 10)?)
     }
+}
+
+/// The words of a batch of texts, one after another: no padding to multiply by zero.
+#[derive(Debug, Clone)]
+pub struct Words {
+    /// The number of each word.
+    ids: Tensor,
+    /// The text that it belongs to.
+    rows: Tensor,
+    /// Words of each text, at least 1, shape `(texts, 1)`.
+    counts: Tensor,
 }
 
 /// How two views of a text are made.
@@ -139,19 +161,16 @@ impl BagEncoder {
         Ok((Self::new(&mut params, glosses.vocabulary())?, params))
     }
 
-    /// Means of word vectors, shape `(batch, 64)`, of ids `(batch, length)`; padding counts for nothing, and a text without a word
-    /// is zero.
-    pub fn represent(&self, ids: &Tensor) -> Result<Tensor, NnError> {
-        let (batch, length) = ids.dims2()?;
-        let words = self.table.index_select(&ids.flatten_all()?, 0)?.reshape((batch, length, WIDTH))?;
-        let mask = ids.ne(0u32)?.to_dtype(words.dtype())?.unsqueeze(D::Minus1)?;
-        let count = mask.sum(1)?.maximum(1.0)?;
-        Ok(words.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&count)?)
+    /// Means of word vectors, shape `(texts, 64)`; a text without a known word is zero, unless no text of the batch has one.
+    pub fn represent(&self, words: &Words) -> Result<Tensor, NnError> {
+        let vectors = self.table.index_select(&words.ids, 0)?;
+        let nothing = Tensor::zeros((words.counts.dim(0)?, WIDTH), vectors.dtype(), vectors.device())?;
+        Ok(nothing.index_add(&words.rows, &vectors, 0)?.broadcast_div(&words.counts)?)
     }
 
     /// What the loss compares: `(batch, 32)`, not normalised.
-    pub fn project(&self, ids: &Tensor) -> Result<Tensor, NnError> {
-        self.head.forward(&self.represent(ids)?, Mode::EVAL)
+    pub fn project(&self, words: &Words) -> Result<Tensor, NnError> {
+        self.head.forward(&self.represent(words)?, Mode::EVAL)
     }
 }
 
@@ -171,20 +190,24 @@ mod tests {
         assert!(set.texts.iter().flatten().all(|word| word.bytes().all(|b| b.is_ascii_lowercase())));
         assert!((2_000..8_000).contains(&set.vocabulary()), "{}", set.vocabulary());
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let ids = set.ids(&[words("of the"), words("qwertzuiop"), vec![]]).unwrap().to_vec2::<u32>().unwrap();
-        assert!(ids[0].iter().all(|&id| id > 0) && ids[1] == [0, 0] && ids[2] == [0, 0]);
+        let ids = set.ids(&[words("of the"), words("qwertzuiop"), vec![], words("the")]).unwrap();
+        assert_eq!(ids.rows.to_vec1::<u32>().unwrap(), [0, 0, 3]);
+        assert_eq!(ids.counts.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [2.0, 1.0, 1.0, 1.0]);
+        assert!(ids.ids.to_vec1::<u32>().unwrap().iter().all(|&id| id > 0));
     }
 
     #[test]
-    fn padding_changes_nothing_and_views_repeat() {
+    fn a_text_is_the_mean_of_its_words_and_views_repeat() {
         let wordnet = WordNet::load().unwrap();
         let set = GlossSet::draw(&wordnet, 5).unwrap();
         let (encoder, _) = BagEncoder::of(&set, 1).unwrap();
-        let rows = |texts: &[Vec<String>]| encoder.project(&set.ids(texts).unwrap()).unwrap().to_vec2::<f32>().unwrap();
-        let longest = set.texts.iter().max_by_key(|words| words.len()).unwrap().clone();
-        let (alone, padded) = (rows(&set.texts[..1]), rows(&[set.texts[0].clone(), longest, vec![]]));
-        assert!(alone[0].iter().zip(&padded[0]).all(|(a, b)| (a - b).abs() < 1e-6));
-        assert!(padded[2].iter().all(|x| x.is_finite()));
+        let rows =
+            |texts: &[Vec<String>]| encoder.represent(&set.ids(texts).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        let one = |word: &str| vec![word.to_owned()];
+        let out = rows(&[vec!["of".into(), "the".into(), "qwertzuiop".into()], one("of"), one("the"), vec![]]);
+        assert!((0..WIDTH).all(|d| (out[0][d] - f32::midpoint(out[1][d], out[2][d])).abs() < 1e-6));
+        assert!(out[3].iter().all(|&x| x == 0.0));
+        assert!(rows(&[vec![]])[0].iter().all(|x| x.is_finite()));
         let view = |epoch, view| Views::STRONG.view(&wordnet, &set.texts[0], 0, epoch, view);
         assert_eq!(view(1, 0), view(1, 0));
         assert!((0..9).any(|epoch| view(epoch, 0) != view(epoch, 1)));
