@@ -87,16 +87,16 @@ impl GradCache {
     ///
     /// `inputs` are the inputs of each tower (one for SimCLR, two for query and document), each cut into chunks;
     /// `encode(tower, chunk)` embeds one chunk, `(rows, dim)`; `loss` gets one tensor a tower with all its rows.
-    pub fn step<I>(
+    pub fn step<I, E: From<LossError> + From<candle_core::Error>>(
         inputs: &[Vec<I>],
-        mut encode: impl FnMut(usize, &I) -> Result<Tensor, LossError>,
-        loss: impl FnOnce(&[Tensor]) -> Result<Tensor, LossError>,
-    ) -> Result<(f64, GradStore), LossError> {
+        mut encode: impl FnMut(usize, &I) -> Result<Tensor, E>,
+        loss: impl FnOnce(&[Tensor]) -> Result<Tensor, E>,
+    ) -> Result<(f64, GradStore), E> {
         let mut leaves = Vec::with_capacity(inputs.len());
         let mut sizes = Vec::with_capacity(inputs.len());
         for (tower, chunks) in inputs.iter().enumerate() {
             if chunks.is_empty() {
-                return Err(LossError::Empty(vec![tower, 0]));
+                return Err(LossError::Empty(vec![tower, 0]).into());
             }
             let mut encoded = Vec::with_capacity(chunks.len());
             for chunk in chunks {

@@ -540,7 +540,7 @@ fn a_learned_temperature_has_the_right_gradient_and_an_upper_bound() {
 fn cached_gradients_equal_those_of_the_whole_batch() {
     let t = tiny();
     let w = Var::from_tensor(&Tensor::new(&[[0.5, -0.25, 1.0], [0.75, 1.0, -0.5f64]], &Device::Cpu).unwrap()).unwrap();
-    let encode = |x: &Tensor| Ok(x.matmul(&w.as_tensor().t()?)?);
+    let encode = |x: &Tensor| Ok::<_, eas_losses::LossError>(x.matmul(&w.as_tensor().t()?)?);
     let loss = |views: &[Tensor]| Ok(InfoNce::new(0.5).forward(&views[0], &views[1], Negatives::InBatch)?.loss);
     let whole = loss(&[encode(&t.anchors).unwrap(), encode(&t.positives).unwrap()]).unwrap();
     assert_abs_diff_eq!(number(&whole), 0.8295973082, epsilon = 1e-9);

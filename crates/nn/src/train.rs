@@ -35,11 +35,7 @@ impl Training {
         loss: impl FnMut(&[u32]) -> Result<Tensor, NnError> + Send,
     ) -> Result<Vec<f64>, NnError> {
         self.check(examples)?;
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .map_err(|error| NnError::Thread(error.to_string()))?
-            .install(|| self.descend(params, examples, loss))
+        on_one_thread(|| self.descend(params, examples, loss))
     }
 
     fn descend(
@@ -86,6 +82,15 @@ impl Training {
         }
         Ok(())
     }
+}
+
+/// Runs `work` where candle and rayon find one thread only: the right place for models whose products take microseconds.
+pub fn on_one_thread<T: Send, E: From<NnError> + Send>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .map_err(|error| NnError::Thread(error.to_string()))?
+        .install(work)
 }
 
 #[cfg(test)]
