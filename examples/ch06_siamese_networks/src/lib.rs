@@ -5,5 +5,6 @@
 pub mod digit_net;
 pub mod digits;
 pub mod drift;
+pub mod enrolment;
 pub mod glyph_net;
 pub mod twenty;
