@@ -1,5 +1,6 @@
 //! What the listings of chapter 4 share.
 
+pub mod configurations;
 pub mod gains;
 pub mod neighbours;
 pub mod objectives;
