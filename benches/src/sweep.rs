@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use eas_ann::{
-    FlatIndex, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, MappedHnsw, Metric, QuantizedGraph, QuantizedGraphConfig, VectorIndex,
+    FlatIndex, Hnsw, HnswConfig, IvfConfig, IvfPq, IvfPqConfig, MappedHnsw, Metric, QuantizedGraph,
+    QuantizedGraphConfig, VectorIndex,
 };
 use eas_tensor::Matrix;
 use rayon::prelude::*;
@@ -205,7 +206,8 @@ impl Subject {
                 Kind::Hnsw => Index::Hnsw(Box::new(hnsw(build, base, metric, &ids)?)),
                 Kind::Graph => {
                     let (degree, ef_construction, seed) = (build.degree, build.ef_construction, build.seed);
-                    let config = QuantizedGraphConfig { degree, ef_construction, seed, ..QuantizedGraphConfig::default() };
+                    let config =
+                        QuantizedGraphConfig { degree, ef_construction, seed, ..QuantizedGraphConfig::default() };
                     let mut index = QuantizedGraph::new(base.dim(), metric, config)?;
                     index.add(&ids, base)?;
                     Index::Graph(Box::new(index))
@@ -356,8 +358,17 @@ mod tests {
     use eas_data::synth::vectors::{clustered, clustered_queries};
     use std::path::PathBuf;
 
-    const BUILD: Build =
-        Build { m: 8, ef_construction: 60, lists: 0, subspaces: 0, bits: 4, rerank: 50, opq_iterations: 0, seed: 1 };
+    const BUILD: Build = Build {
+        m: 8,
+        degree: 32,
+        ef_construction: 60,
+        lists: 0,
+        subspaces: 0,
+        bits: 4,
+        rerank: 50,
+        opq_iterations: 0,
+        seed: 1,
+    };
 
     fn files() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

@@ -359,7 +359,9 @@ mod tests {
                 }
             }
             let mut new: Vec<Near> = new.iter().zip(90..).map(|(&distance, node)| Near::new(f32::from(distance), node)).collect();
-            new.iter().for_each(|&near| pushed.push(near));
+            for &near in &new {
+                pushed.push(near);
+            }
             merged.merge(&mut new);
             prop_assert_eq!(&pushed.nearest, &merged.nearest);
             for _ in 0..=width {

@@ -127,7 +127,7 @@ mod tests {
         let ids: Vec<u64> = (0..2_000).collect();
         let miner = OfflineMiner { k: 10, ivf_above: 1_000, seed: 3 };
         // All but 40 items are positives: the lists of the nearest cells can't fill the wish.
-        let positive = |_: u64, b: u64| b % 50 != 0;
+        let positive = |_: u64, b: u64| !b.is_multiple_of(50);
         let mined = miner.index(&ids, &vectors).unwrap().mine(&ids, &vectors, &positive).unwrap();
         assert!(mined.short.is_empty());
         assert!(mined.lists.iter().flatten().all(|hit| hit.id % 50 == 0));

@@ -428,13 +428,13 @@ mod tests {
     /// Random changes, made to the service and to a map.
     fn churn(service: &AnnService, truth: &mut HashMap<u64, Vec<f32>>, rng: &mut SplitMix64, steps: usize) {
         for _ in 0..steps {
-            let ids: Vec<u64> = (0..1 + rng.below(4)).map(|_| rng.below(60) as u64).collect();
+            let ids: Vec<u64> = (0..=rng.below(4)).map(|_| rng.below(60) as u64).collect();
             if rng.chance(0.3) {
                 let known = ids.iter().collect::<HashSet<_>>().into_iter().filter(|id| truth.contains_key(id)).count();
                 assert_eq!(service.remove(&ids).unwrap(), known);
-                ids.iter().for_each(|id| {
+                for id in &ids {
                     truth.remove(id);
-                });
+                }
             } else {
                 let rows = random(rng, ids.len());
                 service.add(&ids, &rows).unwrap();

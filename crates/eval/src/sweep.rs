@@ -25,8 +25,8 @@ impl<Q> Sweep<Q> {
         mut measure: impl FnMut(usize) -> Result<Q, E>,
     ) -> Result<Self, E> {
         not_empty("params", params)?;
-        if let Some(pair) = params.windows(2).find(|pair| pair[0] >= pair[1]) {
-            let got = format!("{} before {}", pair[0], pair[1]);
+        if let Some([low, high]) = params.array_windows().find(|[low, high]| low >= high) {
+            let got = format!("{low} before {high}");
             return Err(EvalError::Argument { name: "params", got, expected: "in rising order" }.into());
         }
         let measured = params.iter().map(|&param| Ok(SweepPoint { param, quality: measure(param)? }));
@@ -109,7 +109,8 @@ pub fn smallest_sufficient<E: From<EvalError>>(
         if value.is_finite() { Ok(value) } else { Err(EvalError::NotFinite { what: "quality", at, value }.into()) }
     };
     let (mut below, mut enough) = (lo, hi);
-    let (mut trace, mut verified): (Vec<(usize, f64)>, Vec<(usize, f64)>) = (Vec::new(), Vec::new());
+    let mut trace: Vec<(usize, f64)> = Vec::new();
+    let mut verified: Vec<(usize, f64)> = Vec::new();
     while below < enough {
         let middle = usize::midpoint(below, enough);
         let value = measure(middle)?;
@@ -133,13 +134,12 @@ pub fn smallest_sufficient<E: From<EvalError>>(
     while at > lo && enough - at < BELOW {
         at -= 1;
         let known = trace.iter().chain(&verified).find(|(setting, _)| *setting == at).map(|&(_, value)| value);
-        let value = match known {
-            Some(value) => value,
-            None => {
-                let value = measure(at)?;
-                verified.push((at, value));
-                value
-            }
+        let value = if let Some(value) = known {
+            value
+        } else {
+            let value = measure(at)?;
+            verified.push((at, value));
+            value
         };
         if value >= target {
             enough = at;

@@ -155,8 +155,9 @@ mod tests {
 
     #[test]
     fn triage_has_a_band() {
-        let verdicts = triage(0.5, &candidates(&[0.3, 0.375, 0.5, 0.625, 0.9]), 0.125).unwrap();
         use Verdict::{Negative, Positive, Review};
+
+        let verdicts = triage(0.5, &candidates(&[0.3, 0.375, 0.5, 0.625, 0.9]), 0.125).unwrap();
         assert_eq!(verdicts, [Negative, Review, Review, Positive, Positive]);
     }
 

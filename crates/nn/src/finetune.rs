@@ -383,7 +383,7 @@ impl TokenEncoder {
     }
 
     fn check(&self, texts: &[impl AsRef<[u32]>]) -> Result<(), NnError> {
-        let largest = texts.iter().flat_map(|text| text.as_ref()).max();
+        let largest = texts.iter().flat_map(std::convert::AsRef::as_ref).max();
         match largest {
             Some(&id) if id as usize >= self.tokens() => Err(NnError::Argument {
                 name: "token",

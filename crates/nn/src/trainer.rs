@@ -691,6 +691,7 @@ fn log_error(path: &Path, error: &std::io::Error) -> NnError {
     NnError::Checkpoint { path: path.display().to_string(), reason: format!("log: {error}") }
 }
 
+#[allow(clippy::needless_pass_by_value)] // what `Option::as_mut` gives
 fn write_log(log: Option<&mut (PathBuf, File)>, line: impl FnOnce() -> serde_json::Value) -> Result<(), NnError> {
     let Some((path, file)) = log else { return Ok(()) };
     file.write_all(format!("{}\n", line()).as_bytes()).map_err(|error| log_error(path, &error))

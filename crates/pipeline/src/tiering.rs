@@ -39,7 +39,7 @@ pub enum TieringError {
     Tensor(#[from] TensorError),
 }
 
-fn refused(name: &'static str, got: impl ToString, expected: impl Into<String>) -> TieringError {
+fn refused(name: &'static str, got: &impl ToString, expected: impl Into<String>) -> TieringError {
     TieringError::Argument { name, got: got.to_string(), expected: expected.into() }
 }
 
@@ -87,10 +87,10 @@ impl TierPolicy {
     fn check(&self) -> Result<(), TieringError> {
         if !(self.warm >= 0.0 && self.warm < self.hot && self.hot.is_finite()) {
             let got = format!("{} and {}", self.warm, self.hot);
-            return Err(refused("thresholds", got, "finite, at least 0, and lower for warm than for hot"));
+            return Err(refused("thresholds", &got, "finite, at least 0, and lower for warm than for hot"));
         }
         if !(0.0..1.0).contains(&self.hysteresis) {
-            return Err(refused("hysteresis", self.hysteresis, "at least 0 and below 1"));
+            return Err(refused("hysteresis", &self.hysteresis, "at least 0 and below 1"));
         }
         Ok(())
     }
@@ -133,11 +133,11 @@ impl TieredIndex {
     pub fn new(rotated: &Matrix, tiers: Vec<Tier>, dims: [usize; 3], policy: TierPolicy) -> Result<Self, TieringError> {
         policy.check()?;
         if tiers.len() != rotated.rows() {
-            return Err(refused("tiers", tiers.len(), format!("{}, one an item", rotated.rows())));
+            return Err(refused("tiers", &tiers.len(), format!("{}, one an item", rotated.rows())));
         }
         if dims[0] > rotated.dim() || dims[0] < dims[1] || dims[1] < dims[2] || dims[2] == 0 {
             let expected = format!("falling, from {} at most to 1 at least", rotated.dim());
-            return Err(refused("dimensions", format!("{dims:?}"), expected));
+            return Err(refused("dimensions", &format!("{dims:?}"), expected));
         }
         rotated.check_finite()?;
         let mut index =
@@ -160,10 +160,14 @@ impl TieredIndex {
     pub fn retier(&mut self, rates: &[f64], rotated: &Matrix) -> Result<Moves, TieringError> {
         if rates.len() != self.tiers.len() || rotated.rows() != rates.len() || rotated.dim() < self.dims[0] {
             let got = format!("{} rates, {} vectors of {}", rates.len(), rotated.rows(), rotated.dim());
-            return Err(refused("retiering", got, format!("{} of each, of {} values", self.tiers.len(), self.dims[0])));
+            return Err(refused(
+                "retiering",
+                &got,
+                format!("{} of each, of {} values", self.tiers.len(), self.dims[0]),
+            ));
         }
         if let Some(rate) = rates.iter().find(|rate| !(**rate >= 0.0 && rate.is_finite())) {
-            return Err(refused("rate", rate, "finite and at least 0"));
+            return Err(refused("rate", &rate, "finite and at least 0"));
         }
         rotated.check_finite()?;
         let mut moves = Moves::default();
@@ -248,6 +252,8 @@ mod tests {
 
     #[test]
     fn an_item_rises_at_a_threshold_and_sinks_below_it() {
+        use Tier::{Cold, Hot, Warm};
+
         let policy = TierPolicy::default();
         let mut tier = policy.place(900.0);
         let trace = [1_001.0, 990.0, 810.0, 800.0, 999.0, 1_000.5, 7.0, 9.0, 10.5, 8.5, 8.0];
@@ -256,7 +262,6 @@ mod tests {
             tier = policy.next(tier, rate);
             seen.push(tier);
         }
-        use Tier::{Cold, Hot, Warm};
         assert_eq!(seen, [Hot, Hot, Hot, Warm, Warm, Hot, Cold, Cold, Warm, Warm, Cold]);
     }
 

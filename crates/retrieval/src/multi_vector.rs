@@ -119,7 +119,7 @@ impl MultiVectorIndex {
             let (given, expected) = (query.len(), self.parts.len());
             return Err(RetrievalError::Length { what: "parts of the query", given, of: "parts", expected });
         }
-        let score = |(part, query): (&Part, &Option<&[f32]>)| {
+        let score = |(part, query): (&Part, Option<&[f32]>)| {
             let Some(query) = query else {
                 return Ok(vec![None; part.present.len()]);
             };
@@ -130,7 +130,7 @@ impl MultiVectorIndex {
             let dots = dot_rows(query, &part.vectors).into_iter().zip(&part.present);
             Ok(dots.map(|(s, &present)| present.then_some(f64::from(s))).collect())
         };
-        self.parts.iter().zip(query).map(score).collect()
+        self.parts.iter().zip(query.iter().copied()).map(score).collect()
     }
 
     /// The `k` best items: the `candidates` best of each part are gathered, every one of them is scored in every part, and the scores

@@ -92,12 +92,11 @@ pub fn average_linkage(rows: &Matrix) -> Result<Dendrogram, TensorError> {
     let mut alive: Vec<usize> = (0..n).collect();
     let (mut merges, mut chain) = (Vec::with_capacity(n.saturating_sub(1)), Vec::new());
     while alive.len() > 1 {
-        let last = match chain.last() {
-            Some(&last) => last,
-            None => {
-                chain.push(alive[0]);
-                alive[0]
-            }
+        let last = if let Some(&last) = chain.last() {
+            last
+        } else {
+            chain.push(alive[0]);
+            alive[0]
         };
         let before = chain.len().checked_sub(2).map(|i| chain[i]);
         // In a tie the chain turns back, or it might run in a circle; otherwise the lower row wins.

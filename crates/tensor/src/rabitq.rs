@@ -46,6 +46,7 @@ impl Rotation {
         self.rotate_on_any(from, to);
     }
 
+    #[allow(clippy::inline_always)] // compiled anew for the lanes of each caller
     #[inline(always)]
     fn rotate_on_any(&self, from: &[f32], to: &mut Vec<f32>) {
         to.clear();
@@ -70,6 +71,7 @@ impl Rotation {
 }
 
 /// The orthonormal Walsh-Hadamard transform of a power of two of values.
+#[allow(clippy::inline_always)] // compiled anew for the lanes of each caller
 #[inline(always)]
 fn hadamard(values: &mut [f32]) {
     let mut half = 1;
@@ -150,6 +152,7 @@ impl QueryTable {
         self.fill();
     }
 
+    #[allow(clippy::inline_always)] // compiled anew for the lanes of each caller
     #[inline(always)]
     fn fill(&mut self) {
         let (groups, _) = self.rotated.as_chunks::<4>();

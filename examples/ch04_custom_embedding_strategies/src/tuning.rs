@@ -133,11 +133,15 @@ impl Vocabulary {
             for id in known(&self.base, text) {
                 let own = self.places.get(&id).map(|&place| table.row(place as usize).to_vec());
                 let vector = own.map_or_else(|| row(&self.base, id), Ok)?;
-                sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x);
+                for (s, x) in sum.iter_mut().zip(vector) {
+                    *s += x;
+                }
             }
             let length = norm(sum);
             if length > 0.0 {
-                sum.iter_mut().for_each(|s| *s /= length);
+                for s in &mut sum {
+                    *s /= length;
+                }
             }
         }
         Ok(out)

@@ -83,9 +83,9 @@ fn main() -> anyhow::Result<()> {
             };
             let slot = miner.queue.pointer() / BATCH;
             if slot < inputs.len() {
-                inputs[slot] = input
+                inputs[slot] = input;
             } else {
-                inputs.push(input)
+                inputs.push(input);
             }
             miner.queue.push(&p, &items)?;
             Ok(loss)

@@ -138,7 +138,7 @@ impl SimClr {
                 criterion.forward(&if self.head { encoder.project(&words)? } else { encoder.represent(&words)? })?;
             sum += f64::from(out.loss.to_scalar::<f32>()?);
             found += out.metrics.accuracy;
-            if (step as usize + 1) % per_epoch == 0 {
+            if (step as usize + 1).is_multiple_of(per_epoch) {
                 let (epoch, means) = ((step as usize + 1) / per_epoch, [sum, found].map(|x| x / per_epoch as f64));
                 (sum, found) = (0.0, 0.0);
                 if self.watch || step as usize + 1 == self.steps {

@@ -127,7 +127,7 @@ fn main() -> anyhow::Result<()> {
     let rows = [by_a[0].clone(), by_a[3].clone(), by_p[0].clone()].concat();
     let wanted = [0.03243913, 0.14433757, -0.03243913, -0.30618622, 0.30618622, 0.0, -0.17677670, 0.0, 0.17677670];
     page.claim("and the reference's elsewhere").all(rows.iter().zip(wanted), |(x, y)| (x - y).abs() < 1e-8);
-    page.claim("it is finite where anchor and positive coincide").all(coincident.concat(), |g| g.is_finite());
+    page.claim("it is finite where anchor and positive coincide").all(coincident.concat(), f64::is_finite);
     let farther = (&t.anchors + ((&first - &t.anchors)? * 2.0)?)?;
     page.claim("a negative twice as far costs no more")
         .at_most(loss(1.0, Distance::Euclidean, false, raw, Neg::One(&farther))?, losses[0][2]);

@@ -108,7 +108,9 @@ fn main() -> anyhow::Result<()> {
 /// How many of the rows are of each class.
 fn class_sizes(rows: &[usize], labels: &[u32]) -> BTreeMap<u32, usize> {
     let mut sizes = BTreeMap::new();
-    rows.iter().for_each(|&i| *sizes.entry(labels[i]).or_default() += 1);
+    for &i in rows {
+        *sizes.entry(labels[i]).or_default() += 1;
+    }
     sizes
 }
 

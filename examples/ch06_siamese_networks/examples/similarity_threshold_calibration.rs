@@ -16,12 +16,15 @@ use eas_nn::train::Training;
 use eas_report::{Chart, Table, num};
 use eas_tensor::Matrix;
 
+/// What a metric maximises, of one cut.
+type Share = fn(&Cut) -> f64;
+
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let pairs = Calibrator::from_scores(&DISTANCES, &SAME)?;
 
     page.section("Twenty pairs, every cut");
-    let metrics: [(&str, Metric, fn(&Cut) -> f64); 4] = [
+    let metrics: [(&str, Metric, Share); 4] = [
         ("F1", Metric::F1, |cut| cut.counts.f1()),
         ("accuracy", Metric::Accuracy, |cut| cut.counts.accuracy()),
         ("precision", Metric::Precision { min_recall: 0.0 }, |cut| cut.counts.precision()),

@@ -89,7 +89,7 @@ impl Glyphs {
     }
 
     /// The control points that the class is made of.
-    fn strokes(&self, class: u32) -> [Stroke; STROKES] {
+    fn strokes(self, class: u32) -> [Stroke; STROKES] {
         let mut rng = SplitMix64::stream(self.class_seed(class), 0);
         let mut strokes = [Stroke::default(); STROKES];
         for coordinate in strokes.iter_mut().flatten().flatten() {
@@ -98,7 +98,7 @@ impl Glyphs {
         strokes
     }
 
-    fn class_seed(&self, class: u32) -> u64 {
+    fn class_seed(self, class: u32) -> u64 {
         SplitMix64::stream(self.seed, u64::from(class)).next_u64()
     }
 }
@@ -116,7 +116,7 @@ pub fn shifted(picture: &[f32], right: isize, down: isize) -> Vec<f32> {
 
 /// The intensity of each pixel: a normal curve of its distance to the nearest point of a stroke, 1 on the point.
 fn draw(strokes: &[Stroke]) -> Vec<f64> {
-    let to_pixels = |x: f64| (x + 1.0) / 2.0 * (SIDE - 1) as f64;
+    let to_pixels = |x: f64| f64::midpoint(x, 1.0) * (SIDE - 1) as f64;
     let points: Vec<[f64; 2]> = strokes
         .iter()
         .flat_map(|stroke| (0..POINTS).map(move |i| bezier(stroke, i as f64 / (POINTS - 1) as f64).map(to_pixels)))

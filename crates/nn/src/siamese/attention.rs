@@ -32,7 +32,8 @@ pub struct AttentionConfig {
     pub dropout: f64,
 }
 
-/// A network for each token, learned positions, self-attention, the mean over tokens, and a projection head (linear, batch
+/// A network with one hidden layer for each token, to which learned positions are added there (after it, a mean over tokens would
+/// see only their sum), self-attention, the mean over tokens, and a projection head (linear, batch
 /// normalisation, ReLU, linear) to a unit vector.
 #[derive(Debug, Clone)]
 pub struct AttentionSiamese {
@@ -58,7 +59,7 @@ impl AttentionSiamese {
                 Linear::new(params, &format!("{name}.base2"), hidden, dim)?,
             ],
             positions: if tokens > 1 {
-                Some(params.normal(&format!("{name}.positions"), &[tokens, dim], 0.1)?)
+                Some(params.normal(&format!("{name}.positions"), &[tokens, hidden], 0.5)?)
             } else {
                 None
             },
@@ -92,14 +93,14 @@ impl AttentionSiamese {
             });
         }
         let x = input.reshape(((), tokens, width))?;
-        let hidden = self.base[0].forward_in(&x, mode)?.relu()?;
-        let out = self.base[1].forward_in(&hidden, mode)?;
+        let mut hidden = self.base[0].forward_in(&x, mode)?;
+        if let Some(positions) = &self.positions {
+            hidden = hidden.broadcast_add(positions)?;
+        }
+        let hidden = hidden.relu()?;
         meter.keep(&x);
         meter.keep(&hidden);
-        Ok(match &self.positions {
-            Some(positions) => out.broadcast_add(positions)?,
-            None => out,
-        })
+        self.base[1].forward_in(&hidden, mode)
     }
 
     fn attend(&self, x: &Tensor, mode: Mode, meter: &ActivationMeter) -> Result<Tensor, NnError> {
