@@ -139,7 +139,7 @@ impl Vocabulary {
             }
             let length = norm(sum);
             if length > 0.0 {
-                for s in &mut sum {
+                for s in sum.iter_mut() {
                     *s /= length;
                 }
             }
