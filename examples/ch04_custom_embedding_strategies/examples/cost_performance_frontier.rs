@@ -20,6 +20,7 @@ use eas_text::glosses::gloss_vectors;
 const K: usize = 10;
 const VECTORS: f64 = 1e8;
 
+#[allow(clippy::items_after_statements)]
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let prices = Prices::default();

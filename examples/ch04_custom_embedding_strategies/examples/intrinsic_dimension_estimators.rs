@@ -34,6 +34,7 @@ impl Estimates {
     }
 }
 
+#[allow(clippy::items_after_statements)]
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let seed = page.seed();

@@ -21,6 +21,7 @@ const WEIGHTS: [(&str, [f64; 3]); 4] = [
     ("attributes first .2/.2/.6", [0.2, 0.2, 0.6]),
 ];
 
+#[allow(clippy::needless_range_loop)]
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let items = page.size(1_200, 12_000);
