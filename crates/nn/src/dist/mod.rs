@@ -6,12 +6,12 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`ThreadGroup`](threads::ThreadGroup) | ranks that are threads of one process |
-//! | [`TcpGroup`](tcp::TcpGroup) | ranks that are processes, on one machine or several: a ring of sockets |
+//! | [`ThreadGroup`] | ranks that are threads of one process |
+//! | [`TcpGroup`] | ranks that are processes, on one machine or several: a ring of sockets |
 //! | `MpiGroup` (feature `mpi`) | ranks that `mpirun` started |
-//! | [`gather()`](gather::gather), [`DistributedInfoNce`](info_nce::DistributedInfoNce) | one contrastive batch spread over the ranks |
+//! | [`gather()`], [`DistributedInfoNce`] | one contrastive batch spread over the ranks |
 //! | [`sync`] | the same weights and the same gradient on every rank |
-//! | [`LocalSgd`](local_sgd::LocalSgd), [`compress`] | fewer and smaller messages |
+//! | [`LocalSgd`], [`compress`] | fewer and smaller messages |
 //!
 //! A rank that dies, hangs or disagrees is an error on the others, never a wait without end: see [`DistError`]. After an error a group
 //! is done for; every later call returns the same error.
