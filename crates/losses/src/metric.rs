@@ -136,8 +136,8 @@ impl Triplet {
         let index = |rows: &[u32]| Tensor::from_slice(rows, rows.len(), embeddings.device());
         let (a, p) = (index(&triplets.anchors)?, index(&triplets.positives)?);
         let n = index(&triplets.negatives)?;
-        let (near, far) = if triplets.len() > 4 * rows {
-            // Many triplets share their pairs: every pair once.
+        let (near, far) = if 2 * triplets.len() > rows * rows {
+            // More pairs than there are: every one once.
             let all = self.distance.pairwise(embeddings, embeddings)?.flatten_all()?;
             let at = |j: &Tensor| -> Result<Tensor, LossError> {
                 let flat = (a.affine(rows as f64, 0.0)? + j)?;

@@ -10,11 +10,11 @@ use eas_tensor::rng::SplitMix64;
 use std::path::Path;
 
 use crate::NnError;
-use crate::descent::on_one_thread;
 use crate::gradients::Gradients;
 use crate::layers::l2_normalize;
 use crate::optim::{Method, Optimizer};
 use crate::params::Parameters;
+use crate::train::on_one_thread;
 
 /// What of the encoder is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

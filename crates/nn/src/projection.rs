@@ -49,7 +49,7 @@ pub fn learn_cosines(rows: &Matrix, start: &Matrix, pairs: usize, descent: Desce
         let ids: Vec<u32> = (0..pairs).map(|_| rng.below(rows.rows()) as u32).collect();
         Ok(units.index_select(&Tensor::new(ids, &device)?, 0)?)
     };
-    descent.run(&params, |rng| {
+    descent.run(&params, |_, rng| {
         let (x, y) = (draw(rng)?, draw(rng)?);
         let turn = directions.t()?;
         let project = |x: &Tensor| l2_normalize(&x.matmul(&turn)?);

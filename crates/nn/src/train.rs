@@ -1,10 +1,11 @@
 //! The training loop: shuffled batches, Adam, and the mean loss of each epoch.
 
 use candle_core::Tensor;
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use eas_tensor::rng::SplitMix64;
 
 use crate::NnError;
+use crate::gradients::Gradients;
+use crate::optim::{Method, Optimizer};
 use crate::params::Parameters;
 
 /// Hyper-parameters of a training run.
@@ -44,10 +45,7 @@ impl Training {
         examples: usize,
         mut loss: impl FnMut(&[u32]) -> Result<Tensor, NnError>,
     ) -> Result<Vec<f64>, NnError> {
-        let mut adam = AdamW::new(
-            params.vars(),
-            ParamsAdamW { lr: self.learning_rate, weight_decay: 0.0, ..ParamsAdamW::default() },
-        )?;
+        let mut adam = Optimizer::new(Method::ADAM, params)?;
         let mut rng = SplitMix64::new(self.seed);
         let mut order: Vec<u32> = (0..examples as u32).collect();
         let mut history = Vec::with_capacity(self.epochs);
@@ -60,7 +58,7 @@ impl Training {
                 if !value.is_finite() {
                     return Err(NnError::Diverged { epoch, loss: value });
                 }
-                adam.backward_step(&loss)?;
+                adam.step(&Gradients::of(&loss, params)?, self.learning_rate)?;
                 total += value * batch.len() as f64;
             }
             history.push(total / examples as f64);

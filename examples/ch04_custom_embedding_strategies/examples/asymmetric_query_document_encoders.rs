@@ -55,7 +55,7 @@ struct Measured {
 fn train(model: &AsymmetricEncoder<Tower>, params: &Parameters, seed: u64) -> anyhow::Result<Measured> {
     let (queries, documents) = pairs(4_000, seed);
     let (queries, documents) = (tensor(&queries)?, tensor(&documents)?);
-    Descent { steps: 300, learning_rate: 1e-2, seed }.run(params, |rng| {
+    Descent { steps: 300, learning_rate: 1e-2, seed }.run(params, |_, rng| {
         let ids: Vec<u32> = (0..128).map(|_| rng.below(4_000) as u32).collect();
         let ids = Tensor::new(ids, &Device::Cpu)?;
         model.loss(&queries.index_select(&ids, 0)?, &documents.index_select(&ids, 0)?, 0.1)

@@ -20,8 +20,9 @@ use eas_text::glosses::gloss_vectors;
 const K: usize = 10;
 const VECTORS: f64 = 1e8;
 
-#[allow(clippy::items_after_statements)]
 fn main() -> anyhow::Result<()> {
+    use Layout::Scalar;
+
     let mut page = eas_report::listing!();
     let prices = Prices::default();
     let annual = |dim, layout| Config { dim, layout }.annual_cost(VECTORS, 3.0, &prices);
@@ -94,7 +95,6 @@ fn main() -> anyhow::Result<()> {
     let recall = |dim: usize, layout: Layout| {
         measured.iter().find(|m| m.config == Config { dim, layout }).map_or(f64::NAN, |m| m.recall)
     };
-    use Layout::Scalar;
     let beaten = |own: &Measured, with_time: bool| {
         measured.iter().any(|o| {
             let no_worse = o.cost <= own.cost && o.recall >= own.recall && (!with_time || o.p99_us <= own.p99_us);

@@ -34,8 +34,9 @@ impl Estimates {
     }
 }
 
-#[allow(clippy::items_after_statements)]
 fn main() -> anyhow::Result<()> {
+    use Averaging::{Harmonic, Mean, Median};
+
     let mut page = eas_report::listing!();
     let seed = page.seed();
     let digits = uci::digits()?.features;
@@ -119,7 +120,6 @@ fn main() -> anyhow::Result<()> {
         .level("95 %", 0.95);
     page.chart("variance.svg", &chart)?;
 
-    use Averaging::{Harmonic, Mean, Median};
     let local = |k, averaging| digits_all.local(k, averaging);
     page.claim("digits: PCA at .80, .90, .95, .99").equals(digits_all.pca, [13, 21, 29, 41]);
     page.claim("29 components have this share").close(captured, 0.954_796_524_6, 1e-6);

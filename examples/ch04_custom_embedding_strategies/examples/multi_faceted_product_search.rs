@@ -21,7 +21,6 @@ const WEIGHTS: [(&str, [f64; 3]); 4] = [
     ("attributes first .2/.2/.6", [0.2, 0.2, 0.6]),
 ];
 
-#[allow(clippy::needless_range_loop)]
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let items = page.size(1_200, 12_000);
@@ -95,10 +94,9 @@ fn main() -> anyhow::Result<()> {
     let joined_items = joined(&products.vectors, &product_attributes, &weights)?;
     let joined_queries = joined(&queries.vectors, &query_attributes, &weights)?;
     let (mut same, mut kept) = (0, 0);
-    for q in 0..asked.len() {
+    for (q, &own) in asked.iter().enumerate() {
         let scores = eas_tensor::kernels::dot_rows(joined_queries.row(q), &joined_items);
-        let best: Vec<usize> =
-            top_k(&scores, K + 1).into_iter().map(|h| h.id).filter(|&i| i != asked[q]).take(K).collect();
+        let best: Vec<usize> = top_k(&scores, K + 1).into_iter().map(|h| h.id).filter(|&i| i != own).take(K).collect();
         same += usize::from(search(q, &weights, Fusion::WeightedSum, None)? == best);
         let gathered = search(q, &weights, Fusion::WeightedSum, Some(CANDIDATES))?;
         kept += gathered.iter().filter(|id| best.contains(id)).count();

@@ -79,7 +79,7 @@ impl Views {
         let left = Mlp::new(&mut params, "left", DIM, 32, DIM)?;
         let right = Mlp::new(&mut params, "right", DIM, 32, DIM)?;
         let head = Linear::new(&mut params, "category", DIM, CATEGORIES)?;
-        Descent { steps, learning_rate: 3e-3, seed }.run(&params, |rng| {
+        Descent { steps, learning_rate: 3e-3, seed }.run(&params, |_, rng| {
             let rows: Vec<u32> = rng.sample_indices(SPLIT.0, 64).into_iter().map(|row| row as u32).collect();
             let classes: Vec<u32> = rows.iter().map(|&row| self.categories[row as usize]).collect();
             let ids = Tensor::new(rows, &Device::Cpu)?;

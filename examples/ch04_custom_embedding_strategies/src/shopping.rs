@@ -90,7 +90,7 @@ impl Shopping {
             brands: BRANDS,
         };
         let model = MultiTask::new(&mut params, config)?;
-        Descent { steps, learning_rate: 2e-3, seed }.run(&params, |rng| {
+        Descent { steps, learning_rate: 2e-3, seed }.run(&params, |_, rng| {
             let rows: Vec<usize> = rng.sample_indices(TRAIN, 64);
             let mut next = rows.clone();
             next.rotate_left(1);
@@ -154,7 +154,7 @@ fn logistic_probe(rows: &Matrix, labels: &[u32], classes: usize) -> anyhow::Resu
     let all = all.broadcast_sub(&mean)?.broadcast_div(&deviation)?;
     let mut params = Parameters::new(1, &Device::Cpu);
     let head = Linear::new(&mut params, "probe", rows.dim(), classes)?;
-    Descent { steps: 250, learning_rate: 0.02, seed: 1 }.run(&params, |rng| {
+    Descent { steps: 250, learning_rate: 0.02, seed: 1 }.run(&params, |_, rng| {
         let ids: Vec<u32> = (0..256).map(|_| rng.below(TRAIN) as u32).collect();
         let own: Vec<u32> = ids.iter().map(|&row| labels[row as usize]).collect();
         let logits = head.forward(&all.index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?)?;

@@ -4,9 +4,9 @@
 use candle_core::{DType, Device, Tensor};
 use eas_data::synth::families::{Families, FamilyConfig};
 use eas_nn::NnError;
+use eas_nn::descent::Descent;
 use eas_nn::encoders::{Encoder, Mlp};
 use eas_nn::params::Parameters;
-use eas_nn::train::Training;
 use eas_tensor::rng::SplitMix64;
 use eas_tensor::{Matrix, gemm};
 
@@ -108,11 +108,7 @@ pub fn train(
     learning_rate: f64,
     mut loss: impl FnMut(u64) -> Result<Tensor, NnError> + Send,
 ) -> Result<Vec<f64>, NnError> {
-    let mut step = 0;
-    Training { epochs: steps, batch: 1, learning_rate, seed: 0 }.run(params, 1, |_| {
-        step += 1;
-        loss(step - 1)
-    })
+    Descent { steps: steps as u64, learning_rate, seed: 0 }.run(params, |step, _| loss(step))
 }
 
 #[cfg(test)]

@@ -24,13 +24,16 @@ use eas_tensor::rng::SplitMix64;
 const ONE: AttentionConfig =
     AttentionConfig { tokens: 1, width: 64, hidden: 128, dim: 32, heads: Some(4), dropout: 0.1 };
 /// A token for each row of pixels.
-const ROWS: AttentionConfig = AttentionConfig { tokens: 8, width: 8, hidden: 32, ..ONE };
+const ROWS: AttentionConfig = AttentionConfig { tokens: 8, width: 8, ..ONE };
+
+/// Pairs a step.
+const PAIRS: usize = 32;
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let (digits, seed) = (Digits::load()?, page.seed());
     let (pixels, mut rng) = (tensor(&digits.train)?, SplitMix64::stream(seed, 1));
-    let pairs = (0..STEPS).map(|_| PairBatch::draw(&digits.train_labels, 32, &mut rng)).collect::<Vec<_>>();
+    let pairs = (0..STEPS).map(|_| PairBatch::draw(&digits.train_labels, PAIRS, &mut rng)).collect::<Vec<_>>();
     let (x, y) = (pick(&pixels, &pairs[0].first)?, pick(&pixels, &pairs[0].second)?);
     let size = |build: &dyn Fn(&mut Parameters) -> Result<(), eas_nn::NnError>| {
         let mut params = Parameters::new(seed, &Device::Cpu);
@@ -89,8 +92,8 @@ fn main() -> anyhow::Result<()> {
         }
     }
     // The rows of each picture from bottom to top: without positions the mean of the tokens wouldn't notice.
-    let upside_down = pick(&x.reshape((32, 8, 8))?.transpose(0, 1)?.contiguous()?, &[7, 6, 5, 4, 3, 2, 1, 0])?;
-    let upside_down = upside_down.transpose(0, 1)?.contiguous()?.reshape((32, 64))?;
+    let upside_down = pick(&x.reshape((PAIRS, 8, 8))?.transpose(0, 1)?.contiguous()?, &[7, 6, 5, 4, 3, 2, 1, 0])?;
+    let upside_down = upside_down.transpose(0, 1)?.contiguous()?.reshape((PAIRS, 64))?;
     let turned = largest(&(rows.1.forward(&x)? - rows.1.forward(&upside_down)?)?)?;
     for (_, positions) in rows.0.named().filter(|(name, _)| *name == "net.positions") {
         positions.set(&positions.zeros_like()?)?;
@@ -111,7 +114,7 @@ fn main() -> anyhow::Result<()> {
             b.labels[*i] == PairLabel::Same
                 && digits.train_labels[b.first[*i] as usize] != digits.train_labels[b.second[i + 1] as usize]
         };
-        let same: Vec<usize> = (0..31).filter(at).collect();
+        let same: Vec<usize> = (0..PAIRS - 1).filter(at).collect();
         let side = |row: &dyn Fn(usize) -> u32| pick(&pixels, &same.iter().map(|&i| row(i)).collect::<Vec<_>>());
         let (anchors, positives) = (side(&|i| b.first[i])?, side(&|i| b.second[i])?);
         Ok(SiameseBatch::Triplets {

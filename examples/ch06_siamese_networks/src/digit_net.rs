@@ -3,10 +3,10 @@
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
 use eas_losses::metric::PairLabel;
+use eas_nn::descent::Descent;
 use eas_nn::encoders::Encoder as _;
 use eas_nn::params::Parameters;
 use eas_nn::siamese::{EmbeddingConfig, EmbeddingNet, Siamese};
-use eas_nn::train::Training;
 use eas_nn::{Mode, NnError};
 use eas_tensor::Matrix;
 use eas_tensor::rng::SplitMix64;
@@ -36,13 +36,8 @@ impl DigitNet {
 
     /// Takes [`STEPS`] steps down the loss that `loss` gives for each step's number; returns the losses.
     pub fn train(&self, mut loss: impl FnMut(usize) -> Result<Tensor, NnError> + Send) -> Result<Vec<f64>> {
-        // One "example" an epoch: the loss draws its batch itself.
-        let steps = Training { epochs: STEPS, batch: 1, learning_rate: LEARNING_RATE, seed: 0 };
-        let mut step = 0;
-        Ok(steps.run(&self.params, 1, |_| {
-            step += 1;
-            loss(step - 1)
-        })?)
+        let descent = Descent { steps: STEPS as u64, learning_rate: LEARNING_RATE, seed: 0 };
+        Ok(descent.run(&self.params, |step, _| loss(step as usize))?)
     }
 
     /// A training pass over rows.

@@ -2,7 +2,6 @@
 //! precision, activation checkpointing, warm-up and clipping.
 
 use candle_core::{Tensor, Var};
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use eas_losses::metric::{Neg, PairContrastive, PairLabel, Triplet};
 
 use crate::amp::GradScaler;
@@ -11,7 +10,9 @@ use crate::encoders::Encoder;
 use crate::gradients::Gradients;
 use crate::heads::ProjectionHead;
 use crate::layers::{Linear, l2_normalize};
+use crate::optim::{Method, Optimizer, Schedule};
 use crate::params::Parameters;
+use crate::train::on_one_thread;
 use crate::transformer::MultiHeadAttention;
 use crate::{Mode, NnError, Precision};
 
@@ -33,8 +34,8 @@ pub struct AttentionConfig {
 }
 
 /// A network with one hidden layer for each token, to which learned positions are added there (after it, a mean over tokens would
-/// see only their sum), self-attention, the mean over tokens, and a projection head (linear, batch
-/// normalisation, ReLU, linear) to a unit vector.
+/// see only their sum), self-attention with a skip connection (Vaswani et al. 2017), the mean over tokens, and a projection head (linear,
+/// batch normalisation, ReLU, linear) to a unit vector.
 #[derive(Debug, Clone)]
 pub struct AttentionSiamese {
     config: AttentionConfig,
@@ -108,13 +109,14 @@ impl AttentionSiamese {
             return Ok(x.mean(1)?);
         };
         let (out, weights) = attention.forward_with_weights(x, None, mode)?;
-        // The input, queries, keys, values and what the heads say together; the scores become weights, which may be dropped.
+        // The input, queries, keys, values and what the heads say together; the scores become weights, which may be dropped. The sum
+        // with the input keeps nothing.
         for _ in 0..5 {
             meter.keep(x);
         }
         meter.keep(&weights);
         meter.keep(&weights);
-        Ok(out.mean(1)?)
+        Ok((out + x)?.mean(1)?)
     }
 
     fn project(&self, x: &Tensor, mode: Mode, meter: &ActivationMeter) -> Result<Tensor, NnError> {
@@ -257,9 +259,9 @@ pub struct SiameseTrainer<'a> {
     model: &'a AttentionSiamese,
     params: &'a Parameters,
     settings: SiameseTraining,
-    adam: AdamW,
+    optimizer: Optimizer,
     scaler: GradScaler,
-    step: usize,
+    step: u64,
 }
 
 impl<'a> SiameseTrainer<'a> {
@@ -278,20 +280,13 @@ impl<'a> SiameseTrainer<'a> {
                 });
             }
         }
-        let adam = AdamW::new(
-            params.vars(),
-            ParamsAdamW { lr: settings.learning_rate, weight_decay: settings.weight_decay, ..ParamsAdamW::default() },
-        )?;
-        Ok(Self { model, params, settings, adam, scaler: GradScaler::default(), step: 0 })
+        let optimizer = Optimizer::new(Method::adamw(settings.weight_decay), params)?;
+        Ok(Self { model, params, settings, optimizer, scaler: GradScaler::default(), step: 0 })
     }
 
     /// One step a batch, on one thread.
     pub fn train_epoch(&mut self, batches: &[SiameseBatch]) -> Result<SiameseEpoch, NnError> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .map_err(|error| NnError::Thread(error.to_string()))?
-            .install(|| self.epoch(batches))
+        on_one_thread(|| self.epoch(batches))
     }
 
     fn epoch(&mut self, batches: &[SiameseBatch]) -> Result<SiameseEpoch, NnError> {
@@ -315,7 +310,7 @@ impl<'a> SiameseTrainer<'a> {
     /// Loss, accuracy and number of examples of one step.
     fn descend(&mut self, batch: &SiameseBatch, meter: &ActivationMeter) -> Result<(f64, f64, usize), NnError> {
         let SiameseTraining { learning_rate, warmup, clip, precision, checkpoint, seed, .. } = self.settings;
-        let mode = Mode::train(seed, self.step as u64).with_precision(precision);
+        let mode = Mode::train(seed, self.step).with_precision(precision);
         let scale = if precision == Precision::F16 { self.scaler.scale } else { 1.0 };
         let mut accuracy = 0.0;
         let (done, rows) = match batch {
@@ -337,25 +332,21 @@ impl<'a> SiameseTrainer<'a> {
                 (done, anchors.dim(0)?)
             }
         };
-        let Differentiated { loss, gradients: mut store, .. } = done;
-        let mut gradients = Gradients::from_store(&store, self.params);
+        let Differentiated { loss, gradients, .. } = done;
+        let mut gradients = Gradients::from_store(&gradients, self.params);
         gradients.scale(1.0 / scale)?;
-        let finite = gradients.first_not_finite()?.is_none();
+        let broken = gradients.first_not_finite()?;
         if precision == Precision::F16 {
-            self.scaler.update(finite);
-        } else if !(finite && loss.is_finite()) {
-            return Err(NnError::Diverged { epoch: self.step, loss });
+            self.scaler.update(broken.is_none());
+        } else if let Some((tensor, value)) = broken {
+            return Err(NnError::Stopped { step: self.step, what: format!("the gradient of {tensor:?}"), value });
+        } else if !loss.is_finite() {
+            return Err(NnError::Stopped { step: self.step, what: "the loss".to_owned(), value: loss });
         }
-        if finite {
+        if broken.is_none() {
             gradients.clip(clip)?;
-            for (name, var) in self.params.named() {
-                if let Some(gradient) = gradients.get(name) {
-                    store.insert(var, gradient.clone());
-                }
-            }
-            let risen = ((self.step + 1) as f64 / warmup.max(1) as f64).min(1.0);
-            self.adam.set_learning_rate(learning_rate * risen);
-            self.adam.step(&store)?;
+            let schedule = Schedule { warm_up: warmup as u64, ..Schedule::constant(learning_rate) };
+            self.optimizer.step(&gradients, schedule.at(self.step))?;
         }
         self.step += 1;
         Ok((loss / scale, accuracy, rows))
@@ -465,6 +456,6 @@ mod tests {
         let nan = (waves(2, 1.0) * f64::NAN).unwrap();
         let labels = vec![PairLabel::Same; 2];
         let batch = SiameseBatch::Pairs { loss: PairContrastive::default(), first: nan.clone(), second: nan, labels };
-        assert!(matches!(trainer.train_epoch(&[batch]), Err(NnError::Diverged { .. })));
+        assert!(matches!(trainer.train_epoch(&[batch]), Err(NnError::Stopped { step: 0, .. })));
     }
 }
