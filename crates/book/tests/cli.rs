@@ -23,7 +23,7 @@ fn list_prints_a_line_a_listing_and_a_count() {
 fn what_is_unknown_or_not_here_yet_is_refused_with_help() {
     for (arguments, part) in [
         (&["run", "no_such_listing_zz"][..], "cargo book list"),
-        (&["run", "infonceloss.py"], "5."),
+        (&["run", "quantumbackend.py"], "26."),
         (&["check", "ch99"], "chapter 99 is not here yet"),
         (&["show", "zzzz"], "cargo book list"),
         (&["bless", "zzzz"], "cargo book list"),

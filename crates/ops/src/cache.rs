@@ -1,4 +1,5 @@
-//! [`Cache`]: a bounded map with least-recently and least-frequently used eviction, and statistics that count each access once.
+//! [`Cache`]: a bounded map with first-in-first-out, least-recently and least-frequently used eviction, and statistics that count each
+//! access once; [`replay`]: what a policy makes of a trace.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -6,6 +7,8 @@ use std::hash::Hash;
 /// Which entry leaves when a new one needs its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Policy {
+    /// The one that was inserted first, however often it was asked for since.
+    Fifo,
     /// The one whose last access is longest ago.
     Lru,
     /// The one with the fewest accesses, counted since the cache was made, also while it was not cached; among equals the one whose last access
@@ -76,7 +79,7 @@ pub struct Cache<K, V> {
     policy: Policy,
     entries: HashMap<K, Entry<V>>,
     by_rank: BTreeMap<Rank, K>,
-    /// Accesses of each key, kept for evicted ones; empty with [`Policy::Lru`].
+    /// Accesses of each key, kept for evicted ones; empty with [`Policy::Fifo`] and [`Policy::Lru`].
     counts: HashMap<K, u64>,
     /// Numbers accesses and insertions.
     clock: u64,
@@ -142,7 +145,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             self.age();
         }
         let count = match self.policy {
-            Policy::Lru => 0,
+            Policy::Fifo | Policy::Lru => 0,
             Policy::Lfu | Policy::LfuAging { .. } => {
                 let count = self.counts.entry(key.clone()).or_default();
                 *count += 1;
@@ -154,6 +157,9 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             return None;
         };
         self.stats.hits += 1;
+        if self.policy == Policy::Fifo {
+            return Some(&entry.value);
+        }
         let rank = Rank { count, last_access: self.clock };
         if let Some(own) = self.by_rank.remove(&std::mem::replace(&mut entry.rank, rank)) {
             self.by_rank.insert(rank, own);
@@ -212,6 +218,17 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     }
 }
 
+/// What a cache of `capacity` that inserts after every miss does on a trace of keys.
+pub fn replay<K: Clone + Eq + Hash>(trace: &[K], capacity: usize, policy: Policy) -> CacheStats {
+    let mut cache = Cache::new(capacity, policy);
+    for key in trace {
+        if cache.get(key).is_none() {
+            cache.insert(key.clone(), ());
+        }
+    }
+    cache.stats()
+}
+
 #[cfg(test)]
 mod tests {
     use eas_data::synth::zipf::Zipf;
@@ -235,13 +252,18 @@ mod tests {
             }
             *counts.entry(key).or_default() += 1;
             if let Some(at) = cached.iter().position(|&(k, _)| k == key) {
-                cached[at].1 = now;
+                if policy != Policy::Fifo {
+                    cached[at].1 = now;
+                }
                 stats.hits += 1;
                 continue;
             }
             stats.misses += 1;
             if cached.len() == capacity {
-                let rank = |&(k, last): &(usize, usize)| (if policy == Policy::Lru { 0 } else { counts[&k] }, last);
+                let rank = |&(k, last): &(usize, usize)| {
+                    let counted = !matches!(policy, Policy::Fifo | Policy::Lru);
+                    (if counted { counts[&k] } else { 0 }, last)
+                };
                 let Some(victim) = (0..cached.len()).min_by_key(|&at| rank(&cached[at])) else {
                     continue;
                 };
@@ -253,7 +275,7 @@ mod tests {
         stats
     }
 
-    fn replay(trace: &[usize], capacity: usize, policy: Policy) -> Cache<usize, usize> {
+    fn cache_after(trace: &[usize], capacity: usize, policy: Policy) -> Cache<usize, usize> {
         let mut cache = Cache::new(capacity, policy);
         for &key in trace {
             match cache.get(&key) {
@@ -267,11 +289,11 @@ mod tests {
     #[test]
     fn hits_on_the_zipf_trace_are_the_published_ones() {
         let trace = Zipf::new(10_000, 1.0).unwrap().trace(41, 50_000);
-        assert_eq!(replay(&trace, 1_000, Policy::Lru).stats().hits, 33_667);
-        assert_eq!(replay(&trace, 1_000, Policy::Lfu).stats().hits, 36_541);
+        assert_eq!(cache_after(&trace, 1_000, Policy::Lru).stats().hits, 33_667);
+        assert_eq!(cache_after(&trace, 1_000, Policy::Lfu).stats().hits, 36_541);
         let flipped: Vec<usize> =
             trace.iter().enumerate().map(|(t, &id)| if t < 25_000 { id } else { 9_999 - id }).collect();
-        let rate = |policy| replay(&flipped, 1_000, policy).stats().hit_rate();
+        let rate = |policy| cache_after(&flipped, 1_000, policy).stats().hit_rate();
         assert_eq!(rate(Policy::Lfu), 0.670_26);
         assert_eq!(rate(Policy::LfuAging { period: 5_000 }), 0.688_72);
         assert_eq!(rate(Policy::Lru), 0.669_26);
@@ -281,16 +303,16 @@ mod tests {
     fn aging_bounds_what_is_remembered() {
         let scan: Vec<usize> = (0..20_000).collect();
         let (lfu, aging) = (Policy::Lfu, Policy::LfuAging { period: 100 });
-        assert_eq!(replay(&scan, 10, lfu).remembered(), 20_000);
-        assert!(replay(&scan, 10, aging).remembered() <= 110);
+        assert_eq!(cache_after(&scan, 10, lfu).remembered(), 20_000);
+        assert!(cache_after(&scan, 10, aging).remembered() <= 110);
     }
 
     #[test]
     fn first_accesses_are_misses_and_capacity_zero_keeps_nothing() {
         let trace: Vec<usize> = (0..100).collect();
-        let cache = replay(&trace, 100, Policy::Lfu);
+        let cache = cache_after(&trace, 100, Policy::Lfu);
         assert_eq!((cache.stats().hit_rate(), cache.stats().misses, cache.len()), (0.0, 100, 100));
-        let mut none = replay(&trace, 0, Policy::Lru);
+        let mut none = cache_after(&trace, 0, Policy::Lru);
         assert_eq!((none.len(), none.stats().evictions), (0, 0));
         assert_eq!(none.insert(5, 6), Some((5, 6)));
         let mut cache = cache;
@@ -306,9 +328,10 @@ mod tests {
             capacity in 1usize..20,
             period in 0u64..60,
         ) {
-            for policy in [Policy::Lru, Policy::Lfu, Policy::LfuAging { period }] {
-                let cache = replay(&trace, capacity, policy);
+            for policy in [Policy::Fifo, Policy::Lru, Policy::Lfu, Policy::LfuAging { period }] {
+                let cache = cache_after(&trace, capacity, policy);
                 prop_assert_eq!(cache.stats(), replay_naively(&trace, capacity, policy));
+                prop_assert_eq!(cache.stats(), super::replay(&trace, capacity, policy));
                 prop_assert!(cache.len() <= capacity && cache.by_rank.len() == cache.len());
             }
         }

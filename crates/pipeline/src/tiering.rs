@@ -272,7 +272,14 @@ mod tests {
         assert_eq!(index.bytes(), 4 * 10 * (12 + 6 + 3));
         for merge in [Merge::RawCosine, Merge::ZScore, Merge::Rescore] {
             for item in 0..30 {
-                assert!(index.search(rows.row(item), 3, 10, merge).unwrap().contains(&item), "{merge:?}");
+                // Its own vector is nearest to an item, so nothing of its tier comes before it, by whatever score tiers are merged.
+                let found = index.search(rows.row(item), 30, 10, merge).unwrap();
+                let first = found.iter().find(|&&other| index.tiers()[other] == index.tiers()[item]);
+                assert_eq!((found.len(), first), (30, Some(&item)), "{merge:?}");
+                if merge != Merge::ZScore {
+                    // A cosine of 1, or of 1 with the prefix.
+                    assert!(found[..3].contains(&item), "{merge:?}");
+                }
             }
         }
         // Item 0 was hot, item 2 cold.

@@ -2,14 +2,14 @@
 //!
 //! cargo run --release --example two_view_dataset_loader
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ch05_contrastive_learning::two_views::{TwoViews, stream};
 use eas_data::loader::Loader;
 use eas_data::synth::Zipf;
 use eas_data::wordnet::WordNet;
 use eas_losses::sampler::ShardedSampler;
-use eas_ops::cache::{Cache, Policy};
+use eas_ops::cache::{Policy, replay};
 use eas_report::{Table, pct};
 use eas_tensor::rng::SplitMix64;
 
@@ -93,7 +93,7 @@ fn main() -> anyhow::Result<()> {
     for (name, capacity, trace) in
         [("1 2 3 1 4 1 2", 3, &short), ("Zipf 1.2", 50, &zipf), ("Zipf 1.2", 200, &zipf), ("Zipf 1.2", 800, &zipf)]
     {
-        let (fifo, lru) = (fifo_hits(trace, capacity), lru_hits(trace, capacity));
+        let [fifo, lru] = [Policy::Fifo, Policy::Lru].map(|policy| replay(trace, capacity, policy).hits);
         let share = |hits: u64| pct(hits as f64 / trace.len() as f64, 1);
         table.row([name.into(), capacity.into(), trace.len().into(), share(fifo), share(lru)]);
         hits.insert(capacity, (fifo, lru));
@@ -119,29 +119,4 @@ fn main() -> anyhow::Result<()> {
 
 fn draws(mut rng: SplitMix64, n: usize) -> Vec<u64> {
     (0..n).map(|_| rng.next_u64()).collect()
-}
-
-fn fifo_hits(trace: &[usize], capacity: usize) -> u64 {
-    let (mut queue, mut kept, mut hits) = (VecDeque::new(), BTreeSet::new(), 0);
-    for &key in trace {
-        if !kept.insert(key) {
-            hits += 1;
-            continue;
-        }
-        queue.push_back(key);
-        if queue.len() > capacity {
-            queue.pop_front().map(|oldest| kept.remove(&oldest));
-        }
-    }
-    hits
-}
-
-fn lru_hits(trace: &[usize], capacity: usize) -> u64 {
-    let mut cache = Cache::new(capacity, Policy::Lru);
-    for key in trace {
-        if cache.get(key).is_none() {
-            cache.insert(*key, ());
-        }
-    }
-    cache.stats().hits
 }

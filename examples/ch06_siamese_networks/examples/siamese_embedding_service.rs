@@ -3,7 +3,6 @@
 //!
 //! cargo run --release --example siamese_embedding_service
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use ch06_siamese_networks::glyph_net::{PkTraining, batch_hard};
 use eas_data::synth::zipf::Zipf;
 use eas_nn::encoders::{Encoder, Mlp};
 use eas_nn::params::Parameters;
+use eas_ops::cache::{Policy, replay};
 use eas_ops::clock::SystemClock;
 use eas_ops::embedding::{EmbeddingService, Fallback, Health, Item, Key, ServiceConfig};
 use eas_report::{Chart, Table, duration, pct};
@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     let small = service(3, Fallback::Stale)?;
     let trace = [1, 2, 3, 1, 4, 1, 2];
     trace.iter().try_for_each(|&i| small.get(&pictures[i]).map(drop))?;
-    let by_hand = (small.stats().hits, first_in_first_out(&trace, 3));
+    let by_hand = (small.stats().hits, replay(&trace, 3, Policy::Fifo).hits);
     page.text(format!("{trace:?} with room for three: {} hits; throwing out the oldest, {}.", by_hand.0, by_hand.1));
     let trace = Zipf::new(pictures.len(), 1.2)?.trace(seed, 20_000);
     let columns = ["capacity", "hit rate", "hit rate, first in first out", "encoded", "evictions", "p50", "p99"];
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     for capacity in CAPACITIES {
         let service = service(capacity, Fallback::Stale)?;
         trace.iter().try_for_each(|&i| service.get(&pictures[i]).map(drop))?;
-        let (stats, fifo) = (service.stats(), first_in_first_out(&trace, capacity) as f64 / trace.len() as f64);
+        let (stats, fifo) = (service.stats(), replay(&trace, capacity, Policy::Fifo).hit_rate());
         let time = |us: Option<f64>| duration(Duration::from_secs_f64(us.unwrap_or(0.0) / 1e6));
         let counts = [stats.encoded.into(), stats.evictions.into(), time(stats.p50), time(stats.p99)];
         table.row([capacity.into(), pct(stats.hit_rate(), 1), pct(fifo, 1)].into_iter().chain(counts));
@@ -168,20 +168,4 @@ fn encode_with(encoder: &Mlp) -> impl Fn(&[&Picture]) -> Result<Vec<Vec<f32>>, S
         let embeddings = encode().map_err(|error| error.to_string())?;
         Ok(embeddings.iter_rows().map(<[f32]>::to_vec).collect())
     }
-}
-
-/// Hits of a cache that throws out what came first, however often it was asked for.
-fn first_in_first_out(trace: &[usize], capacity: usize) -> usize {
-    let (mut queue, mut hits) = (VecDeque::new(), 0);
-    for item in trace {
-        if queue.contains(item) {
-            hits += 1;
-            continue;
-        }
-        queue.push_back(*item);
-        if queue.len() > capacity {
-            queue.pop_front();
-        }
-    }
-    hits
 }
