@@ -214,6 +214,7 @@ fn damage(flips: usize, cuts: usize) {
 
 /// What a file of vectors or a log still holds: a row (or record) after the other.
 type Rows = Vec<Vec<u8>>;
+type Read = fn(&Path) -> Result<Rows, AnnError>;
 
 fn rows_of_vectors(path: &Path) -> Result<Rows, AnnError> {
     let file = VectorFile::open_read(path)?;
@@ -246,7 +247,6 @@ fn damage_to_files_that_grow(flips: usize, cuts: usize) {
     }
     wal.sync().unwrap();
     drop(wal);
-    type Read = fn(&Path) -> Result<Rows, AnnError>;
     for (name, path, read) in [("vectors", &vectors, rows_of_vectors as Read), ("log", &log, records)] {
         let bytes = std::fs::read(path).unwrap();
         let whole = read(path).unwrap();
