@@ -237,18 +237,33 @@ pub(crate) fn keep_best<Id: Ord + Copy>(heap: &mut BinaryHeap<Candidate<Id>>, ca
     }
 }
 
-/// Collects the `wanted` smallest candidates: a buffer of twice as many that is cut when it is full. Cheaper than a heap for large
-/// `wanted`, and the limit that rules most candidates out is one number.
-#[derive(Debug)]
-pub(crate) struct Pool<Id> {
+/// Bits of a float that order as its value does: flip all of a negative one, the sign of another.
+pub(crate) fn ordered_bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 }
+}
+
+/// The float of [`ordered_bits`].
+pub(crate) fn ordered_value(bits: u32) -> f32 {
+    f32::from_bits(bits ^ if bits >> 31 == 1 { 1 << 31 } else { u32::MAX })
+}
+
+/// Collects the places of the `wanted` smallest distances: a buffer of twice as many that is cut when it is full. Cheaper than a heap for
+/// large `wanted`, and the limit that rules most candidates out is one number. Of equal distances the lower places stay.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
     wanted: usize,
-    items: Vec<Candidate<Id>>,
+    /// Ordered bits of the distance above, place below: a comparison is one of integers.
+    keys: Vec<u64>,
     limit: f32,
 }
 
-impl<Id: Ord + Copy> Pool<Id> {
-    pub(crate) fn new(wanted: usize) -> Self {
-        Self { wanted, items: Vec::new(), limit: f32::INFINITY }
+impl Pool {
+    /// Empties the pool, for a search for `wanted`.
+    pub(crate) fn start(&mut self, wanted: usize) {
+        self.wanted = wanted;
+        self.keys.clear();
+        self.limit = f32::INFINITY;
     }
 
     /// Candidates farther than this can't be among the best.
@@ -258,32 +273,32 @@ impl<Id: Ord + Copy> Pool<Id> {
 
     /// Number of the best so far, at most `wanted`.
     pub(crate) fn len(&self) -> usize {
-        self.items.len().min(self.wanted)
+        self.keys.len().min(self.wanted)
     }
 
-    pub(crate) fn push(&mut self, candidate: Candidate<Id>) {
-        if candidate.distance > self.limit || self.wanted == 0 {
+    pub(crate) fn push(&mut self, distance: f32, place: u32) {
+        if distance > self.limit || self.wanted == 0 {
             return;
         }
-        self.items.push(candidate);
-        if self.items.len() >= self.wanted.saturating_mul(2).max(32) {
+        self.keys.push(u64::from(ordered_bits(distance)) << 32 | u64::from(place));
+        if self.keys.len() >= self.wanted.saturating_mul(2).max(32) {
             self.cut();
         }
     }
 
     fn cut(&mut self) {
-        if self.items.len() > self.wanted {
-            let (_, last, _) = self.items.select_nth_unstable(self.wanted - 1);
-            self.limit = last.distance;
-            self.items.truncate(self.wanted);
+        if self.keys.len() > self.wanted {
+            let (_, &mut last, _) = self.keys.select_nth_unstable(self.wanted - 1);
+            self.limit = ordered_value((last >> 32) as u32);
+            self.keys.truncate(self.wanted);
         }
     }
 
-    /// The best, nearest first.
-    pub(crate) fn into_vec(mut self) -> Vec<Candidate<Id>> {
+    /// Distances and places of the best, nearest first.
+    pub(crate) fn best(&mut self) -> impl Iterator<Item = (f32, u32)> + '_ {
         self.cut();
-        self.items.sort_unstable();
-        self.items
+        self.keys.sort_unstable();
+        self.keys.iter().map(|&key| (ordered_value((key >> 32) as u32), key as u32))
     }
 }
 

@@ -25,7 +25,8 @@ use rayon::prelude::*;
 use crate::AnnError;
 use crate::file::{Reader, Writer};
 use crate::index::{
-    Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, prepare_query, sorted_hits,
+    Hit, Metric, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, ordered_bits, prepare_query,
+    sorted_hits,
 };
 use crate::lists::VectorLists;
 
@@ -200,12 +201,7 @@ pub(crate) struct Ranking {
 
 impl Ranking {
     pub(crate) fn new(scores: &[f32]) -> Self {
-        let key = |(list, score): (u64, &f32)| {
-            // Bits of a float that order as its value does: flip all of a negative one, the sign of another.
-            let bits = score.to_bits();
-            let ordered = bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 };
-            u64::from(!ordered) << 32 | list
-        };
+        let key = |(list, &score): (u64, &f32)| u64::from(!ordered_bits(score)) << 32 | list;
         Self { keys: (0..).zip(scores).map(key).collect() }
     }
 

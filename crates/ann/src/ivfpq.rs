@@ -13,7 +13,7 @@
 //! `opq_iterations` the residuals are rotated first so that the parts share the variance (Ge, He, Ke and Sun, "Optimized product
 //! quantization", IEEE TPAMI 2014).
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::path::Path;
 
 use eas_tensor::Matrix;
@@ -23,12 +23,14 @@ use eas_tensor::gemm::{Epilogue, PackedMatrix};
 use eas_tensor::kernels;
 use eas_tensor::kmeans::Centres;
 use eas_tensor::quant::{Codec, Pq, PqConfig, opq_rotation, scan_codes};
+use eas_tensor::rng::SplitMix64;
 use rayon::prelude::*;
 
 use crate::AnnError;
 use crate::file::{Reader, Writer};
 use crate::index::{
-    Candidate, Hit, Metric, Pool, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, prepare_query,
+    Candidate, Hit, Metric, Pool, SearchStats, VectorIndex, check_new_ids, check_queries, check_rows, keep_best,
+    prepare_query, sorted_hits,
 };
 use crate::ivf::{IvfConfig, Ranking, read_config, read_matrix, write_config, write_matrix};
 use crate::lists::places;
@@ -52,7 +54,8 @@ pub struct IvfPqConfig {
     pub bits: usize,
     /// Codes residuals (what is left when the centre of the cell is subtracted) rather than the vectors themselves.
     pub by_residual: bool,
-    /// Candidates compared by their full vectors; 0 ranks by codes alone and keeps no vectors.
+    /// Most candidates compared by their full vectors, in the order of their codes and as long as one may still be among the best; 0 ranks
+    /// by codes alone and keeps no vectors.
     pub rerank: usize,
     /// Lloyd iterations of each codebook.
     pub iterations: usize,
@@ -141,6 +144,8 @@ enum Codes {
 struct List {
     ids: Vec<u64>,
     codes: Codes,
+    /// What the distance to a code has of its own, with squared distances to residuals; empty otherwise.
+    terms: Vec<f32>,
     rows: Vec<u32>,
 }
 
@@ -160,9 +165,6 @@ struct Rotation {
     centres: Matrix,
 }
 
-/// Id, list and slot of a code; equal distances are ordered by id.
-type Place = (u64, u32, u32);
-
 /// Inverted lists of product codes.
 ///
 /// [`VectorIndex::search`] scans `nprobe` lists, and further ones while it has fewer than `k` candidates; [`Self::search_counted`]
@@ -174,7 +176,9 @@ pub struct IvfPq {
     config: IvfPqConfig,
     centres: Centres,
     rotation: Option<Rotation>,
+    expansion: Option<Expansion>,
     pq: Pq,
+    errors: Errors,
     /// `None` when there is no re-ranking.
     vectors: Option<Vectors>,
     lists: Vec<List>,
@@ -189,6 +193,45 @@ struct Query<'a> {
     rotated: &'a [f32],
     /// Scores of the centres.
     scores: &'a [f32],
+}
+
+/// Squared distances to residuals without a table of its own for each list. With `m` the mean of the centres,
+///
+/// `|q - c - r|^2 = |q - c|^2 + (|r|^2 + 2 (c - m) . r) - 2 (q - m) . r`:
+///
+/// a number for the list, one for the code that is known when it is added, and products of the query with the centroids.
+#[derive(Debug, Clone)]
+struct Expansion {
+    /// `m`, in the rotated space.
+    mean: Vec<f32>,
+}
+
+/// Quantization errors `e = x - x'` of a sample: how far the distance to a code may be from that to its vector.
+#[derive(Debug, Clone, Copy, Default)]
+struct Errors {
+    /// Root mean square of `e` along the direction of another vector.
+    deviation: f32,
+    /// Mean of `|e|^2` (divided by the mean `|x|`, when products are compared): what the distance to the code of a query's equal is too
+    /// great by, because `x' . e` is 0 on average and `x . e` is not.
+    bias: f32,
+}
+
+impl Expansion {
+    fn new(centres: &Matrix) -> Self {
+        let mut mean = vec![0.0f64; centres.dim()];
+        for centre in centres.iter_rows() {
+            for (m, &c) in mean.iter_mut().zip(centre) {
+                *m += f64::from(c) / centres.rows() as f64;
+            }
+        }
+        Self { mean: mean.into_iter().map(|m| m as f32).collect() }
+    }
+
+    /// The number of a code whose residual is decoded as `residual`.
+    fn term(&self, residual: &[f32], centre: &[f32]) -> f32 {
+        let parts = residual.iter().zip(centre).zip(&self.mean);
+        parts.map(|((&r, &c), &m)| f64::from(r) * (f64::from(r) + 2.0 * f64::from(c - m))).sum::<f64>() as f32
+    }
 }
 
 impl IvfPq {
@@ -219,16 +262,58 @@ impl IvfPq {
             rotation = Some(made);
         }
         let pq = Pq::train(&residuals, &pq_config)?;
-        Ok(Self {
-            metric,
-            dim,
-            config,
-            lists: vec![List::new(&config); config.ivf.lists],
-            centres,
-            rotation,
-            pq,
-            vectors: (config.rerank > 0).then(Vectors::default),
-            place: HashMap::new(),
+        let lists = vec![List::new(&config); config.ivf.lists];
+        let vectors = (config.rerank > 0).then(Vectors::default);
+        let mut index =
+            Self::from_parts(metric, config, centres, rotation, pq, Errors::default(), vectors, lists, HashMap::new());
+        if index.vectors.is_some() {
+            let norm = sample.iter_rows().map(|row| f64::from(kernels::norm(row))).sum::<f64>() / sample.rows() as f64;
+            index.errors = index.measure_errors(&residuals, if metric == Metric::Dot { norm } else { 1.0 })?;
+        }
+        Ok(index)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that an index is made of")]
+    fn from_parts(
+        metric: Metric,
+        config: IvfPqConfig,
+        centres: Centres,
+        rotation: Option<Rotation>,
+        pq: Pq,
+        errors: Errors,
+        vectors: Option<Vectors>,
+        lists: Vec<List>,
+        place: HashMap<u64, (u32, u32)>,
+    ) -> Self {
+        let rotated = rotation.as_ref().map_or(centres.centroids(), |rotation| &rotation.centres);
+        let expands = metric == Metric::SquaredL2 && config.by_residual;
+        let expansion = expands.then(|| Expansion::new(rotated));
+        let dim = centres.centroids().dim();
+        Self { metric, dim, config, centres, rotation, expansion, pq, errors, vectors, lists, place }
+    }
+
+    /// Errors of some rows of `residuals` along others, which stand for queries: rotated residuals have the directions that the vectors have
+    /// within their cells, and errors matter among neighbours.
+    fn measure_errors(&self, residuals: &Matrix, norm: f64) -> Result<Errors, AnnError> {
+        let mut rng = SplitMix64::new(self.config.ivf.seed);
+        let mut some = || residuals.select(&rng.sample_indices(residuals.rows(), residuals.rows().min(256)));
+        let (coded, queries) = (some(), some());
+        let decoded = self.pq.reconstruct(&coded)?;
+        let (mut squares, mut pairs, mut own) = (0.0, 0, 0.0);
+        for (row, code) in coded.iter_rows().zip(decoded.iter_rows()) {
+            let error: Vec<f32> = row.iter().zip(code).map(|(x, y)| x - y).collect();
+            own += f64::from(kernels::dot(&error, &error));
+            for query in queries.iter_rows() {
+                let norm = kernels::norm(query);
+                if norm > 0.0 {
+                    squares += f64::from(kernels::dot(&error, query) / norm).powi(2);
+                    pairs += 1;
+                }
+            }
+        }
+        Ok(Errors {
+            deviation: (squares / f64::from(pairs.max(1))).sqrt() as f32,
+            bias: if norm > 0.0 { (own / coded.rows() as f64 / norm) as f32 } else { 0.0 },
         })
     }
 
@@ -336,7 +421,7 @@ impl IvfPq {
     ) -> Result<(Vec<Hit>, SearchStats), AnnError> {
         let nprobe = nprobe.unwrap_or(self.config.ivf.nprobe);
         let query = prepare_query(self.metric, self.dim, query)?;
-        let mut found = self.scan_block(query.as_slice(), k, nprobe, nprobe, keep);
+        let mut found = self.scan_block(query.as_slice(), k, nprobe, nprobe, keep, &mut Scratch::default());
         Ok(found.pop().unwrap_or_default())
     }
 
@@ -348,19 +433,22 @@ impl IvfPq {
         least: usize,
         most: usize,
         keep: &(dyn Fn(u64) -> bool + Sync),
+        scratch: &mut Scratch,
     ) -> Vec<(Vec<Hit>, SearchStats)> {
-        let scores = self.centres.scores(queries);
+        let mut scores = std::mem::take(&mut scratch.scores);
+        self.centres.fill_scores(queries, &mut scores);
         let rotated = self.rotation.as_ref().map(|rotation| rotation.product(queries));
-        let mut scratch = Scratch::default();
-        queries
+        let found = queries
             .chunks_exact(self.dim)
             .zip(rotated.as_deref().unwrap_or(queries).chunks_exact(self.dim))
             .zip(scores.chunks_exact(self.lists.len()))
             .map(|((plain, rotated), scores)| {
                 let query = Query { plain, rotated, scores };
-                self.scan(&query, k, least, most, keep, &mut scratch)
+                self.scan(&query, k, least, most, keep, scratch)
             })
-            .collect()
+            .collect();
+        scratch.scores = scores;
+        found
     }
 
     /// Scans lists in the order of their scores: `least` of them, then up to `most` while there are fewer than `k` candidates.
@@ -384,13 +472,12 @@ impl IvfPq {
             (0, _) => 2 * k + 16,
             (rerank, _) => rerank.max(k),
         };
-        let mut pool = Pool::new(wanted);
+        let mut pool = std::mem::take(&mut scratch.pool);
+        pool.start(wanted);
+        scratch.visited.clear();
+        let mut from = 0;
         let code_bytes = (self.config.subspaces * self.config.bits / 8) as u64;
-        // Products with residuals are the same for every list; squared distances aren't.
-        let table_a_list = self.metric == Metric::SquaredL2 && self.config.by_residual;
-        if !table_a_list {
-            self.fill_table(query.rotated, scratch);
-        }
+        self.fill_table(query.rotated, scratch);
         let mut ranking = Ranking::new(query.scores);
         for (nth, number) in ranking.by_ref(least, most).enumerate() {
             if nth >= least && pool.len() >= k {
@@ -403,75 +490,122 @@ impl IvfPq {
             if list.ids.is_empty() {
                 continue;
             }
-            let mut offset = 0.0;
-            if table_a_list {
-                scratch.residual.clear();
-                let centre = self.rotated_centre(number);
-                scratch.residual.extend(query.rotated.iter().zip(centre).map(|(q, c)| q - c));
-                let residual = std::mem::take(&mut scratch.residual);
-                self.fill_table(&residual, scratch);
-                scratch.residual = residual;
-            } else if self.config.by_residual {
-                offset = -kernels::dot(query.plain, self.centres.centroids().row(number));
-            }
-            list.scan(number as u32, offset, scratch, keep, &mut pool);
-        }
-        let found = pool.into_vec();
-        let mut best: Vec<(u64, f32)> = Vec::with_capacity(found.len());
-        if let Some(vectors) = self.vectors.as_ref().filter(|_| self.config.rerank > 0) {
-            stats.full_distances(found.len(), self.dim);
-            let row = |candidate: &Candidate<Place>| {
-                let (_, list, slot) = candidate.id;
-                let row = self.lists[list as usize].rows[slot as usize] as usize;
-                &vectors.values[row * self.dim..(row + 1) * self.dim]
+            let offset = match self.metric {
+                _ if !self.config.by_residual => 0.0,
+                Metric::SquaredL2 => kernels::squared_l2(query.rotated, self.rotated_centre(number)),
+                Metric::Dot | Metric::Cosine => -kernels::dot(query.plain, self.centres.centroids().row(number)),
             };
-            let rows: Vec<&[f32]> = found.iter().map(row).collect();
-            // Some rows ahead are always on their way to the cache.
-            for row in rows.iter().take(PREFETCH) {
-                kernels::prefetch(row);
-            }
-            for (i, (row, candidate)) in rows.iter().zip(&found).enumerate() {
-                if let Some(ahead) = rows.get(i + PREFETCH) {
-                    kernels::prefetch(ahead);
-                }
-                best.push((candidate.id.0, self.metric.distance(query.plain, row)));
-            }
-        } else if self.config.bits == 4 {
-            best.extend(found.iter().map(|candidate| {
-                let (id, list, slot) = candidate.id;
-                (id, self.metric.distance(query.rotated, &self.decode_rotated(list, slot)))
-            }));
-        } else {
-            best.extend(found.iter().map(|candidate| (candidate.id.0, candidate.distance)));
+            list.scan(from, offset, scratch, keep, &mut pool);
+            scratch.visited.push((from, number as u32));
+            from += list.ids.len() as u32;
         }
-        best.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-        best.truncate(k);
-        let hit = |(id, distance)| Hit { id, score: self.metric.score(distance) };
-        (best.into_iter().map(hit).collect(), stats)
+        // Places count the codes of the visited lists one after the other.
+        let visited = &scratch.visited;
+        let found = pool.best().map(|(distance, place)| {
+            let (from, number) = visited[visited.partition_point(|&(from, _)| from <= place) - 1];
+            (distance, number, (place - from) as usize)
+        });
+        let mut best = BinaryHeap::with_capacity(k + 1);
+        if let Some(vectors) = self.vectors.as_ref().filter(|_| self.config.rerank > 0) {
+            scratch.rows.clear();
+            scratch
+                .rows
+                .extend(found.map(|(distance, number, slot)| (distance, self.lists[number as usize].rows[slot])));
+            let row = |row: u32| &vectors.values[row as usize * self.dim..(row as usize + 1) * self.dim];
+            // Some rows ahead are always on their way to the cache.
+            for &(_, at) in scratch.rows.iter().take(PREFETCH) {
+                kernels::prefetch(row(at));
+            }
+            let norm = if self.metric == Metric::SquaredL2 { 0.0 } else { kernels::norm(query.plain) };
+            for (i, &(coded, at)) in scratch.rows.iter().enumerate() {
+                let worst = best.peek().filter(|_| best.len() == k).map(|worst: &Candidate<u64>| worst.distance);
+                if worst.is_some_and(|worst| coded - self.doubt(coded, norm, scratch.bytes.scale()) > worst) {
+                    break;
+                }
+                if let Some(&(_, ahead)) = scratch.rows.get(i + PREFETCH) {
+                    kernels::prefetch(row(ahead));
+                }
+                stats.full_distances(1, self.dim);
+                let distance = self.metric.distance(query.plain, row(at));
+                keep_best(&mut best, Candidate { distance, id: vectors.ids[at as usize] }, k);
+            }
+        } else {
+            for (coded, number, slot) in found {
+                let id = self.lists[number as usize].ids[slot];
+                let distance = match self.config.bits {
+                    4 => self.metric.distance(query.rotated, &self.decode_rotated(number, slot as u32)),
+                    _ => coded,
+                };
+                keep_best(&mut best, Candidate { distance, id }, k);
+            }
+        }
+        scratch.pool = pool;
+        (sorted_hits(self.metric, best), stats)
     }
 
-    /// The table of `vector` (a query or its residual): what each centroid adds to the distance.
-    fn fill_table(&self, vector: &[f32], scratch: &mut Scratch) {
-        match self.metric {
-            Metric::SquaredL2 => self.pq.fill_distances(vector, &mut scratch.table),
-            Metric::Dot | Metric::Cosine => {
-                self.pq.fill_products(vector, &mut scratch.table);
-                scratch.table.iter_mut().for_each(|x| *x = -*x);
+    /// How much less than the distance to its code the distance to a vector can be, but for four deviations: codes that are this much
+    /// farther than the `k`-th best vector need not be compared. `norm` is that of the query, `step` what the table was rounded to.
+    fn doubt(&self, coded: f32, norm: f32, step: f32) -> f32 {
+        // |q - x|^2 = |q - x'|^2 - 2 (q - x') . e + |e|^2, and q . x = q . x' + q . e
+        let length = match self.metric {
+            Metric::SquaredL2 => 2.0 * coded.max(0.0).sqrt(),
+            Metric::Dot | Metric::Cosine => norm,
+        };
+        let of_code = self.errors.deviation * length;
+        let bias = self.errors.bias * if self.metric == Metric::SquaredL2 { 1.0 } else { norm };
+        // The sum of the roundings of a table's entries, each uniform within a step.
+        let of_table = if self.config.bits == 4 { step * (self.config.subspaces as f32 / 12.0).sqrt() } else { 0.0 };
+        bias + 4.0 * of_code.hypot(of_table)
+    }
+
+    /// The table of a rotated query: what each centroid adds to the distance.
+    fn fill_table(&self, query: &[f32], scratch: &mut Scratch) {
+        let factor = match (&self.expansion, self.metric) {
+            (Some(expansion), _) => {
+                scratch.centred.clear();
+                scratch.centred.extend(query.iter().zip(&expansion.mean).map(|(q, m)| q - m));
+                self.pq.fill_products(&scratch.centred, &mut scratch.table);
+                -2.0
             }
+            (None, Metric::SquaredL2) => {
+                self.pq.fill_distances(query, &mut scratch.table);
+                1.0
+            }
+            (None, Metric::Dot | Metric::Cosine) => {
+                self.pq.fill_products(query, &mut scratch.table);
+                -1.0
+            }
+        };
+        if factor != 1.0 {
+            scratch.table.iter_mut().for_each(|x| *x *= factor);
         }
         if self.config.bits == 4 {
             scratch.bytes.fill(&scratch.table);
         }
+    }
+
+    /// The term of a code of list `list`, when codes have one.
+    fn term(&self, list: usize, code: &[u8]) -> Result<Option<f32>, AnnError> {
+        let Some(expansion) = &self.expansion else {
+            return Ok(None);
+        };
+        Ok(Some(expansion.term(&self.pq.decode(code)?, self.rotated_centre(list))))
     }
 }
 
 /// Buffers of a scan that are used again for the next list and query.
 #[derive(Default)]
 struct Scratch {
+    scores: Vec<f32>,
     table: Vec<f32>,
     bytes: ByteTable,
-    residual: Vec<f32>,
+    centred: Vec<f32>,
     distances: Vec<f32>,
+    pool: Pool,
+    /// The lists of a search, each after the number of codes before it.
+    visited: Vec<(u32, u32)>,
+    /// Distances to codes, and the rows of their full vectors.
+    rows: Vec<(f32, u32)>,
 }
 
 impl List {
@@ -482,6 +616,7 @@ impl List {
                 4 => Codes::Packed(PackedCodes::new(config.subspaces)),
                 _ => Codes::Bytes(Vec::new()),
             },
+            terms: Vec::new(),
             rows: Vec::new(),
         }
     }
@@ -493,14 +628,14 @@ impl List {
         }
     }
 
-    /// Offers every code to the pool, at `offset` plus the sum of its table entries.
+    /// Offers every code to the pool, at `offset` plus the sum of its table entries plus its term; the first code's place is `from`.
     fn scan(
         &self,
-        number: u32,
+        from: u32,
         offset: f32,
         scratch: &mut Scratch,
         keep: &(dyn Fn(u64) -> bool + Sync),
-        pool: &mut Pool<Place>,
+        pool: &mut Pool,
     ) {
         match &self.codes {
             Codes::Bytes(codes) => {
@@ -509,31 +644,22 @@ impl List {
                 for (step, (ids, codes)) in steps.enumerate() {
                     scan_codes(&scratch.table, codes, parts, &mut scratch.distances);
                     for (i, (&id, &sum)) in ids.iter().zip(&scratch.distances).enumerate() {
-                        let distance = offset + sum;
+                        let slot = step * CODES_A_STEP + i;
+                        let distance = offset + (sum + self.terms.get(slot).copied().unwrap_or(0.0));
                         if distance <= pool.limit() && keep(id) {
-                            let slot = (step * CODES_A_STEP + i) as u32;
-                            pool.push(Candidate { distance, id: (id, number, slot) });
+                            pool.push(distance, from + slot as u32);
                         }
                     }
                 }
             }
             Codes::Packed(codes) => {
-                let bytes = &scratch.bytes;
-                let Some(limit) = bytes.limit(pool.limit() - offset) else {
-                    return;
-                };
-                let mut worst = pool.limit();
-                let mut now = limit;
-                fastscan::scan(bytes, codes, limit, |slot, sum| {
-                    let (id, distance) = (self.ids[slot], offset + bytes.distance(sum));
-                    if distance <= worst && keep(id) {
-                        pool.push(Candidate { distance, id: (id, number, slot as u32) });
-                        if pool.limit() < worst {
-                            worst = pool.limit();
-                            now = bytes.limit(worst - offset).unwrap_or(0);
-                        }
+                let terms = (!self.terms.is_empty()).then_some(&self.terms[..]);
+                fastscan::scan(&scratch.bytes, codes, terms, pool.limit() - offset, |slot, distance| {
+                    let (id, distance) = (self.ids[slot], offset + distance);
+                    if distance <= pool.limit() && keep(id) {
+                        pool.push(distance, from + slot as u32);
                     }
-                    now
+                    pool.limit() - offset
                 });
             }
         }
@@ -611,7 +737,9 @@ impl VectorIndex for IvfPq {
         }
         let codes = self.pq.encode_all(&residuals)?;
         for (i, code) in codes.chunks_exact(self.config.subspaces).enumerate() {
+            let term = self.term(cells[i], code)?;
             let list = &mut self.lists[cells[i]];
+            list.terms.extend(term);
             self.place.insert(ids[i], (cells[i] as u32, list.ids.len() as u32));
             list.ids.push(ids[i]);
             match &mut list.codes {
@@ -641,6 +769,9 @@ impl VectorIndex for IvfPq {
                 Codes::Bytes(bytes) => swap_remove_row(bytes, slot, last, self.config.subspaces),
                 Codes::Packed(packed) => packed.swap_remove(slot),
             }
+            if !list.terms.is_empty() {
+                list.terms.swap_remove(slot);
+            }
             let row = (!list.rows.is_empty()).then(|| list.rows.swap_remove(slot));
             if let Some(&moved) = list.ids.get(slot) {
                 self.place.insert(moved, (number, slot as u32));
@@ -659,7 +790,7 @@ impl VectorIndex for IvfPq {
     fn search_where(&self, query: &[f32], k: usize, keep: &(dyn Fn(u64) -> bool + Sync)) -> Result<Vec<Hit>, AnnError> {
         let query = prepare_query(self.metric, self.dim, query)?;
         let (least, most) = (self.config.ivf.nprobe, self.lists.len());
-        let mut found = self.scan_block(query.as_slice(), k, least, most, keep);
+        let mut found = self.scan_block(query.as_slice(), k, least, most, keep, &mut Scratch::default());
         Ok(found.pop().unwrap_or_default().0)
     }
 
@@ -670,7 +801,8 @@ impl VectorIndex for IvfPq {
         Ok(queries
             .as_slice()
             .par_chunks(QUERIES_A_TASK * self.dim)
-            .flat_map_iter(|rows| self.scan_block(rows, k, least, most, &|_| true))
+            .map_init(Scratch::default, |scratch, rows| self.scan_block(rows, k, least, most, &|_| true, scratch))
+            .flatten_iter()
             .map(|(hits, _)| hits)
             .collect())
     }
@@ -694,6 +826,7 @@ impl VectorIndex for IvfPq {
             write_matrix(&mut out, codebook);
         }
         out.u8(u8::from(self.vectors.is_some()));
+        out.f32s(&[self.errors.deviation, self.errors.bias]);
         for list in &self.lists {
             out.u64(list.ids.len() as u64);
             out.u64s(&list.ids);
@@ -748,6 +881,11 @@ impl VectorIndex for IvfPq {
         }
         let keeps_vectors = file.u8()? != 0;
         let mut vectors = keeps_vectors.then(Vectors::default);
+        let errors = file.f32s(2)?;
+        let errors = Errors { deviation: errors[0], bias: errors[1] };
+        if !(errors.deviation.is_finite() && errors.bias.is_finite()) || errors.deviation.min(errors.bias) < 0.0 {
+            return Err(file.corrupt("the errors of codes are no lengths"));
+        }
         if config.rerank > 0 && !keeps_vectors {
             return Err(file.corrupt("no vectors to re-rank by"));
         }
@@ -770,22 +908,31 @@ impl VectorIndex for IvfPq {
                 vectors.values.extend_from_slice(&values);
                 vectors.ids.extend_from_slice(&ids);
             }
-            lists.push(List { ids, codes, rows });
+            lists.push(List { ids, codes, terms: Vec::new(), rows });
         }
         let place =
             places(lists.iter().map(|list| list.ids.as_slice())).ok_or_else(|| file.corrupt("an id stands twice"))?;
         file.finish()?;
-        Ok(Self {
-            metric,
-            dim,
-            config,
-            centres: Centres::new(centroids, config.ivf.spherical),
-            rotation,
-            pq: Pq::from_codebooks(codebooks)?,
-            vectors,
-            lists,
-            place,
-        })
+        let (centres, pq) = (Centres::new(centroids, config.ivf.spherical), Pq::from_codebooks(codebooks)?);
+        let mut index = Self::from_parts(metric, config, centres, rotation, pq, errors, vectors, lists, place);
+        if index.expansion.is_some() {
+            // Not in the file: a term that disagrees with its code can't be read.
+            let of_list = |(number, list): (usize, &List)| {
+                let codes =
+                    (0..list.ids.len()).map(|slot| index.term(number, &list.code(slot, index.config.subspaces)));
+                Ok(codes.collect::<Result<Vec<_>, AnnError>>()?.into_iter().flatten().collect())
+            };
+            let terms: Vec<Vec<f32>> = index
+                .lists
+                .par_iter()
+                .enumerate()
+                .map(|(i, list)| of_list((i, list)))
+                .collect::<Result<_, AnnError>>()?;
+            for (list, terms) in index.lists.iter_mut().zip(terms) {
+                list.terms = terms;
+            }
+        }
+        Ok(index)
     }
 }
 

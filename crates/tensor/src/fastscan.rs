@@ -139,44 +139,74 @@ impl ByteTable {
     pub fn distance(&self, sum: u16) -> f32 {
         self.floor + self.scale * f32::from(sum)
     }
-
-    /// The greatest sum whose distance is at most `distance`; `None` when there is none.
-    pub fn limit(&self, distance: f32) -> Option<u16> {
-        if distance.is_nan() || distance < self.floor {
-            return None;
-        }
-        if self.scale <= 0.0 {
-            return Some(u16::MAX);
-        }
-        // One step up, because the division rounds.
-        Some(((distance - self.floor) / self.scale + 1.0).min(65_535.0) as u16)
-    }
 }
 
-/// Sums the entries of `table` that each code names and calls `visit(slot, sum)` for those with `sum <= limit`, in the order of slots.
-/// `visit` returns the limit from then on; within a block of 32 codes the limit at its start may still be in force.
+/// Calls `visit(slot, distance)` for every code whose distance is at most `limit`, in the order of slots. The distance is that of the sum
+/// of the entries of `table` which the code names, plus the code's own term if there are `terms`. `visit` returns the limit from then on;
+/// within a block of 32 codes the limit at its start may still be in force.
 ///
 /// # Panics
-/// When the table hasn't 16 entries for each part of the codes, or there are more than [`MAX_PARTS`].
-pub fn scan(table: &ByteTable, codes: &PackedCodes, mut limit: u16, mut visit: impl FnMut(usize, u16) -> u16) {
+/// When the table hasn't 16 entries for each part of the codes, there are more than [`MAX_PARTS`], or not as many terms as codes.
+pub fn scan(
+    table: &ByteTable,
+    codes: &PackedCodes,
+    terms: Option<&[f32]>,
+    limit: f32,
+    visit: impl FnMut(usize, f32) -> f32,
+) {
     let parts = codes.parts;
     assert!(
         table.bytes.len() == CENTROIDS * parts && (1..=MAX_PARTS).contains(&parts),
         "a table of {} entries for {parts} parts",
         table.bytes.len()
     );
-    let kernel = Kernel::detect();
-    let mut sums = [0u16; BLOCK];
-    for (nth, block) in codes.blocks.chunks_exact(16 * parts).enumerate() {
-        let mut below = kernel.block(&table.bytes, block, limit, &mut sums);
-        let here = (codes.len - nth * BLOCK).min(BLOCK);
+    assert!(terms.is_none_or(|terms| terms.len() == codes.len), "terms for {} codes", codes.len);
+    match Kernel::detect() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Avx512` and `Avx2` are only made after run-time detection, the only condition of the calls.
+        Kernel::Avx512 => unsafe { x86::scan_avx512(table, codes, terms, limit, visit) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kernel::Avx2 => unsafe { x86::scan_avx2(table, codes, terms, limit, visit) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: `Neon` is only made after run-time detection.
+        Kernel::Neon => unsafe { neon::scan(table, codes, terms, limit, visit) },
+        Kernel::Portable => each_block(codes, terms, limit, visit, |block, terms, limit, distances| {
+            compare(&portable(&table.bytes, block), table, terms, limit, distances)
+        }),
+    }
+}
+
+/// The loop of [`scan`], given how the distances of one block are computed: it says which lanes are within the limit, as bits, and writes
+/// all distances if there is one.
+#[expect(clippy::inline_always, reason = "compiled once more with the instructions of each kernel")]
+#[inline(always)]
+fn each_block(
+    codes: &PackedCodes,
+    terms: Option<&[f32]>,
+    mut limit: f32,
+    mut visit: impl FnMut(usize, f32) -> f32,
+    block_distances: impl Fn(&[u8], Option<&[f32; BLOCK]>, f32, &mut [f32; BLOCK]) -> u32,
+) {
+    let mut distances = [0.0; BLOCK];
+    for (nth, block) in codes.blocks.chunks_exact(16 * codes.parts).enumerate() {
+        let from = nth * BLOCK;
+        let here = (codes.len - from).min(BLOCK);
+        let mut last = [0.0; BLOCK];
+        let terms = terms.map(|terms| {
+            terms[from..].first_chunk::<BLOCK>().unwrap_or_else(|| {
+                last[..here].copy_from_slice(&terms[from..]);
+                &last
+            })
+        });
+        let mut below = block_distances(block, terms, limit, &mut distances);
         if here < BLOCK {
             below &= (1 << here) - 1;
         }
         while below != 0 {
             let lane = below.trailing_zeros() as usize;
             below &= below - 1;
-            limit = visit(nth * BLOCK + lane, sums[lane]);
+            limit = visit(from + lane, distances[lane]);
         }
     }
 }
@@ -209,24 +239,6 @@ impl Kernel {
             return Self::Neon;
         }
         Self::Portable
-    }
-
-    /// The 32 sums of a block, and the lanes whose sum is at most `limit` as bits. `sums` is only written where there is such a lane.
-    #[inline]
-    fn block(self, table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
-        assert_eq!(table.len(), block.len());
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Avx512` and `Avx2` are only made after run-time detection; the kernels read as many bytes of each slice as it has.
-            Self::Avx512 => unsafe { x86::avx512(table, block, limit, sums) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Self::Avx2 => unsafe { x86::avx2(table, block, limit, sums) },
-            #[cfg(target_arch = "aarch64")]
-            // SAFETY: `Neon` is only made after run-time detection.
-            Self::Neon => unsafe { neon::block(table, block, limit, sums) },
-            Self::Portable => portable(table, block, limit, sums),
-        }
     }
 }
 
@@ -266,29 +278,80 @@ fn least(part: &[f32; CENTROIDS]) -> f32 {
     lanes[0]
 }
 
-fn portable(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
-    *sums = [0; BLOCK];
+fn portable(table: &[u8], block: &[u8]) -> [u16; BLOCK] {
+    let mut sums = [0; BLOCK];
     for (table, codes) in table.as_chunks::<16>().0.iter().zip(block.as_chunks::<16>().0) {
         for (lane, &byte) in codes.iter().enumerate() {
             sums[lane] += u16::from(table[usize::from(byte & 15)]);
             sums[lane + 16] += u16::from(table[usize::from(byte >> 4)]);
         }
     }
-    sums.iter().rev().fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
+    sums
+}
+
+/// Distances of the sums, and the lanes within the limit. Every kernel rounds as this one does.
+#[expect(clippy::inline_always, reason = "compiled once more with the instructions of each kernel")]
+#[inline(always)]
+fn compare(
+    sums: &[u16; BLOCK],
+    table: &ByteTable,
+    terms: Option<&[f32; BLOCK]>,
+    limit: f32,
+    distances: &mut [f32; BLOCK],
+) -> u32 {
+    for (distance, &sum) in distances.iter_mut().zip(sums) {
+        *distance = table.distance(sum);
+    }
+    if let Some(terms) = terms {
+        for (distance, term) in distances.iter_mut().zip(terms) {
+            *distance += term;
+        }
+    }
+    distances.iter().rev().fold(0, |bits, &distance| bits << 1 | u32::from(distance <= limit))
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::BLOCK;
+    use super::{BLOCK, ByteTable, PackedCodes, each_block};
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm_loadu_si128, _mm256_add_epi16, _mm256_and_si256, _mm256_castsi256_si128,
-        _mm256_cmpeq_epi16, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_min_epu16, _mm256_movemask_epi8,
-        _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
-        _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_sub_epi16,
-        _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_add_epi16, _mm512_and_si512, _mm512_castsi512_si256,
-        _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8,
-        _mm512_srli_epi16,
+        __m256, __m256i, __m512, __m512i, _CMP_LE_OQ, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_ps,
+        _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32,
+        _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_movemask_ps,
+        _mm256_mul_ps, _mm256_permute4x64_epi64, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_si256,
+        _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_epi16,
+        _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_add_epi16, _mm512_add_ps, _mm512_and_si512,
+        _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+        _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8,
+        _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_storeu_ps,
     };
+
+    /// [`super::scan`] with the kernel of 512 bits.
+    #[target_feature(enable = "avx512f,avx512bw,avx2")]
+    pub(super) fn scan_avx512(
+        table: &ByteTable,
+        codes: &PackedCodes,
+        terms: Option<&[f32]>,
+        limit: f32,
+        visit: impl FnMut(usize, f32) -> f32,
+    ) {
+        each_block(codes, terms, limit, visit, |block, terms, limit, distances| {
+            compare_wide(avx512(&table.bytes, block), table, terms, limit, distances)
+        });
+    }
+
+    /// [`super::scan`] with the kernel of 256 bits.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn scan_avx2(
+        table: &ByteTable,
+        codes: &PackedCodes,
+        terms: Option<&[f32]>,
+        limit: f32,
+        visit: impl FnMut(usize, f32) -> f32,
+    ) {
+        each_block(codes, terms, limit, visit, |block, terms, limit, distances| {
+            compare(avx2(&table.bytes, block), table, terms, limit, distances)
+        });
+    }
 
     /// Sums of bytes for 16 vectors: those of even lanes with 256 times those of odd lanes in `all`, those of odd lanes in `odd`.
     struct Pair {
@@ -320,8 +383,9 @@ mod x86 {
     }
 
     /// Two parts a step, one in each half of a register.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn avx2(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
+    fn avx2(table: &[u8], block: &[u8]) -> (__m256i, __m256i) {
         let low_bits = _mm256_set1_epi8(15);
         let zero = _mm256_setzero_si256();
         let (mut low, mut high) = (Pair { all: zero, odd: zero }, Pair { all: zero, odd: zero });
@@ -342,12 +406,13 @@ mod x86 {
             // The other half looks up zeros.
             step(half(table), half(codes), &mut low, &mut high);
         }
-        finish(low.sums(), high.sums(), limit, sums)
+        (low.sums(), high.sums())
     }
 
     /// Four parts a step, one in each quarter of a register.
+    #[inline]
     #[target_feature(enable = "avx512bw,avx2")]
-    pub(super) fn avx512(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
+    fn avx512(table: &[u8], block: &[u8]) -> (__m256i, __m256i) {
         let low_bits = _mm512_set1_epi8(15);
         let zero = _mm512_setzero_si512();
         let (mut low_all, mut low_odd, mut high_all, mut high_odd) = (zero, zero, zero, zero);
@@ -374,27 +439,89 @@ mod x86 {
         // `all` may wrap around 16 bits on the way; what is left after subtracting the odd lanes is exact modulo 2^16.
         let low = Pair { all: halves(low_all), odd: halves(low_odd) };
         let high = Pair { all: halves(high_all), odd: halves(high_odd) };
-        finish(low.sums(), high.sums(), limit, sums)
+        (low.sums(), high.sums())
     }
 
-    /// Compares the 32 sums with the limit and stores them if any is at most that.
+    /// [`super::compare`], eight lanes a step.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    fn finish(low: __m256i, high: __m256i, limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
-        let limit = _mm256_set1_epi16(limit as i16);
-        let within = |x: __m256i| _mm256_cmpeq_epi16(_mm256_min_epu16(x, limit), x);
-        let packed = _mm256_packs_epi16(within(low), within(high));
-        // Packing works in halves: put the quarters in the order of the vectors.
-        let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
-        let below = _mm256_movemask_epi8(ordered) as u32;
+    fn compare(
+        (low, high): (__m256i, __m256i),
+        table: &ByteTable,
+        terms: Option<&[f32; BLOCK]>,
+        limit: f32,
+        distances: &mut [f32; BLOCK],
+    ) -> u32 {
+        let (scale, floor, most) = (_mm256_set1_ps(table.scale), _mm256_set1_ps(table.floor), _mm256_set1_ps(limit));
+        let quarters = [
+            _mm256_castsi256_si128(low),
+            _mm256_extracti128_si256::<1>(low),
+            _mm256_castsi256_si128(high),
+            _mm256_extracti128_si256::<1>(high),
+        ];
+        let mut below = 0;
+        let mut found = [_mm256_set1_ps(0.0); 4];
+        for (nth, sums) in quarters.into_iter().enumerate() {
+            let sums = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums));
+            let mut distance = _mm256_add_ps(floor, _mm256_mul_ps(scale, sums));
+            if let Some(terms) = terms.and_then(|terms| terms[8 * nth..].first_chunk::<8>()) {
+                distance = _mm256_add_ps(distance, load_floats(terms));
+            }
+            below |= (_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(distance, most)) as u32) << (8 * nth);
+            found[nth] = distance;
+        }
         if below != 0 {
-            let (first, second) = sums.split_at_mut(16);
-            // SAFETY: both halves hold the 16 values of 16 bits that are written; the store needs no alignment.
-            unsafe {
-                _mm256_storeu_si256(first.as_mut_ptr().cast(), low);
-                _mm256_storeu_si256(second.as_mut_ptr().cast(), high);
+            for (to, distances) in distances.as_chunks_mut::<8>().0.iter_mut().zip(found) {
+                // SAFETY: the array holds the eight values that are written; the store needs no alignment.
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr(), distances) };
             }
         }
         below
+    }
+
+    /// [`super::compare`], sixteen lanes a step.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx2")]
+    fn compare_wide(
+        (low, high): (__m256i, __m256i),
+        table: &ByteTable,
+        terms: Option<&[f32; BLOCK]>,
+        limit: f32,
+        distances: &mut [f32; BLOCK],
+    ) -> u32 {
+        let (scale, floor, most) = (_mm512_set1_ps(table.scale), _mm512_set1_ps(table.floor), _mm512_set1_ps(limit));
+        let distance =
+            |sums| _mm512_add_ps(floor, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums))));
+        let (mut first, mut second) = (distance(low), distance(high));
+        if let Some((low, high)) = terms.map(|terms| terms.split_at(16))
+            && let (Some(low), Some(high)) = (low.first_chunk(), high.first_chunk())
+        {
+            (first, second) =
+                (_mm512_add_ps(first, load_wide_floats(low)), _mm512_add_ps(second, load_wide_floats(high)));
+        }
+        let within = |distance: __m512| u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(distance, most));
+        let below = within(first) | within(second) << 16;
+        if below != 0 {
+            for (to, distances) in distances.as_chunks_mut::<16>().0.iter_mut().zip([first, second]) {
+                // SAFETY: the array holds the sixteen values that are written; the store needs no alignment.
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), distances) };
+            }
+        }
+        below
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load_floats(values: &[f32; 8]) -> __m256 {
+        // SAFETY: the array holds the eight values that are read, and this load needs no alignment.
+        unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load_wide_floats(values: &[f32; 16]) -> __m512 {
+        // SAFETY: the array holds the sixteen values that are read, and this load needs no alignment.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
     }
 
     #[inline]
@@ -422,14 +549,29 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
-    use super::BLOCK;
+    use super::{BLOCK, ByteTable, PackedCodes, compare, each_block};
     use std::arch::aarch64::{
         uint8x16_t, uint16x8_t, vaddw_high_u8, vaddw_u8, vandq_u8, vdupq_n_u8, vdupq_n_u16, vget_low_u8, vld1q_u8,
         vqtbl1q_u8, vshrq_n_u8, vst1q_u16,
     };
 
+    /// [`super::scan`] with sums of 128 bits.
     #[target_feature(enable = "neon")]
-    pub(super) fn block(table: &[u8], block: &[u8], limit: u16, sums: &mut [u16; BLOCK]) -> u32 {
+    pub(super) fn scan(
+        table: &ByteTable,
+        codes: &PackedCodes,
+        terms: Option<&[f32]>,
+        limit: f32,
+        visit: impl FnMut(usize, f32) -> f32,
+    ) {
+        each_block(codes, terms, limit, visit, |block, terms, limit, distances| {
+            compare(&sums(&table.bytes, block), table, terms, limit, distances)
+        });
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn sums(table: &[u8], block: &[u8]) -> [u16; BLOCK] {
         let mut lanes: [uint16x8_t; 4] = [vdupq_n_u16(0); 4];
         for (table, codes) in table.as_chunks::<16>().0.iter().zip(block.as_chunks::<16>().0) {
             let (table, codes) = (load(table), load(codes));
@@ -440,12 +582,13 @@ mod neon {
             lanes[2] = vaddw_u8(lanes[2], vget_low_u8(second));
             lanes[3] = vaddw_high_u8(lanes[3], second);
         }
+        let mut sums = [0; BLOCK];
         let (quarters, _) = sums.as_chunks_mut::<8>();
         for (to, lanes) in quarters.iter_mut().zip(lanes) {
             // SAFETY: the array holds the eight values that are written.
             unsafe { vst1q_u16(to.as_mut_ptr(), lanes) };
         }
-        sums.iter().rev().fold(0, |bits, &sum| bits << 1 | u32::from(sum <= limit))
+        sums
     }
 
     #[inline]
@@ -483,53 +626,69 @@ mod tests {
                 let entry = |(part, &c): (usize, &u8)| u16::from(table.bytes[16 * part + usize::from(c)]);
                 code.iter().enumerate().map(entry).sum()
             };
-            let mut seen = Vec::new();
-            scan(&table, &packed, u16::MAX, |slot, sum| { seen.push((slot, sum)); u16::MAX });
-            let expected: Vec<(usize, u16)> = codes.iter().enumerate().map(|(i, c)| (i, naive(c))).collect();
-            prop_assert_eq!(&seen, &expected);
-            let middle = expected.get(len / 2).map_or(0, |e| e.1);
-            let mut near = Vec::new();
-            scan(&table, &packed, middle, |slot, sum| { near.push((slot, sum)); middle });
-            let expected: Vec<(usize, u16)> = expected.into_iter().filter(|e| e.1 <= middle).collect();
-            prop_assert_eq!(near, expected);
+            let own: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
+            for terms in [None, Some(&own[..])] {
+                let term = |i: usize| terms.map_or(0.0, |terms| terms[i]);
+                let expected: Vec<(usize, f32)> =
+                    codes.iter().enumerate().map(|(i, c)| (i, table.distance(naive(c)) + term(i))).collect();
+                let mut seen = Vec::new();
+                scan(&table, &packed, terms, f32::INFINITY, |slot, d| { seen.push((slot, d)); f32::INFINITY });
+                prop_assert_eq!(&seen, &expected);
+                let middle = expected.get(len / 2).map_or(0.0, |e| e.1);
+                let mut near = Vec::new();
+                scan(&table, &packed, terms, middle, |slot, d| { near.push((slot, d)); middle });
+                let expected: Vec<(usize, f32)> = expected.into_iter().filter(|e| e.1 <= middle).collect();
+                prop_assert_eq!(near, expected);
+            }
             for (i, code) in codes.iter().enumerate() {
                 prop_assert_eq!(&packed.get(i), code);
             }
         }
 
         #[test]
-        fn every_kernel_agrees_with_the_portable_one(parts in 1usize..=MAX_PARTS, seed in any::<u64>(), limit in any::<u16>()) {
+        #[cfg(target_arch = "x86_64")]
+        fn every_kernel_agrees_with_the_portable_one(
+            parts in 1usize..=MAX_PARTS, len in 1usize..80, seed in any::<u64>(), limit in 0f32..70_000.0
+        ) {
+            type Scan = unsafe fn(&ByteTable, &PackedCodes, Option<&[f32]>, f32, &mut dyn FnMut(usize, f32) -> f32);
+            let (_, _, codes) = world(parts, len, seed);
             let mut rng = SplitMix64::new(seed);
-            let mut bytes = || (0..16 * parts).map(|_| if rng.chance(0.5) { 255 } else { rng.below(256) as u8 }).collect::<Vec<u8>>();
-            let (table, block) = (bytes(), bytes());
-            let (mut one, mut two) = ([0; BLOCK], [0; BLOCK]);
-            let expected = Kernel::Portable.block(&table, &block, limit, &mut one);
-            let mut kernels = vec![Kernel::detect()];
-            #[cfg(target_arch = "x86_64")]
+            // Bytes at which sums of 16 bits are nearly full.
+            let bytes = (0..16 * parts).map(|_| if rng.chance(0.5) { 255 } else { rng.below(256) as u8 }).collect();
+            let table = ByteTable { bytes, scale: 1.01, floor: -0.3 };
+            let terms: Vec<f32> = (0..len).map(|_| rng.normal() as f32 * 100.0).collect();
+            let mut kernels: Vec<Scan> = Vec::new();
             if is_x86_feature_detected!("avx2") {
-                kernels.push(Kernel::Avx2);
+                kernels.push(|t, c, terms, limit, visit| unsafe { x86::scan_avx2(t, c, terms, limit, visit) });
             }
-            for kernel in kernels {
-                prop_assert_eq!(kernel.block(&table, &block, limit, &mut two), expected);
-                if expected != 0 {
-                    prop_assert_eq!(one, two);
+            if Kernel::detect() == Kernel::Avx512 {
+                kernels.push(|t, c, terms, limit, visit| unsafe { x86::scan_avx512(t, c, terms, limit, visit) });
+            }
+            for terms in [None, Some(&terms[..])] {
+                let mut expected = Vec::new();
+                each_block(&codes, terms, limit, |slot, d| { expected.push((slot, d)); limit }, |block, terms, limit, out| {
+                    compare(&portable(&table.bytes, block), &table, terms, limit, out)
+                });
+                for kernel in &kernels {
+                    let mut seen = Vec::new();
+                    // SAFETY: each kernel is only listed when the processor has its instructions.
+                    unsafe { kernel(&table, &codes, terms, limit, &mut |slot, d| { seen.push((slot, d)); limit }) };
+                    prop_assert_eq!(&seen, &expected);
                 }
             }
         }
     }
 
     #[test]
-    fn byte_tables_are_within_half_a_step_an_entry_and_limits_are_not_too_low() {
+    fn byte_tables_are_within_half_a_step_an_entry() {
         let (table, codes, _) = world(24, 50, 3);
         let bytes = ByteTable::new(&table);
         for code in codes {
             let exact: f32 = code.iter().enumerate().map(|(p, &c)| table[16 * p + usize::from(c)]).sum();
             let sum = code.iter().enumerate().map(|(p, &c)| u16::from(bytes.bytes[16 * p + usize::from(c)])).sum();
             assert!((bytes.distance(sum) - exact).abs() <= 24.0 * 0.5 * bytes.scale() + 1e-4);
-            assert!(bytes.limit(bytes.distance(sum)).unwrap() >= sum);
         }
-        assert_eq!(bytes.limit(bytes.distance(0) - 1.0), None);
-        assert_eq!(ByteTable::new(&[2.0; 32]).limit(5.0), Some(u16::MAX), "no range, every sum is 0");
+        assert_eq!(ByteTable::new(&[2.0; 32]).distance(0), 4.0, "no range, every sum is 0");
     }
 
     #[test]

@@ -180,10 +180,19 @@ impl Centres {
     /// # Panics
     /// When `rows` isn't a whole number of rows.
     pub fn scores(&self, rows: &[f32]) -> Vec<f32> {
-        let (k, dim) = (self.centroids.rows(), self.centroids.dim().max(1));
-        let mut scores = vec![0.0; rows.len() / dim * k];
-        self.packed.product(rows, &mut scores, Epilogue::Bias(&self.offsets));
+        let mut scores = Vec::new();
+        self.fill_scores(rows, &mut scores);
         scores
+    }
+
+    /// [`Self::scores`] into a buffer that is used again: memory of this size is otherwise asked from the system at every call.
+    ///
+    /// # Panics
+    /// When `rows` isn't a whole number of rows.
+    pub fn fill_scores(&self, rows: &[f32], scores: &mut Vec<f32>) {
+        let (k, dim) = (self.centroids.rows(), self.centroids.dim().max(1));
+        scores.resize(rows.len() / dim * k, 0.0);
+        self.packed.product(rows, scores, Epilogue::Bias(&self.offsets));
     }
 
     /// The nearest centre of each row of `data`, ties to the lower index.
