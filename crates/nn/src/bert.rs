@@ -4,7 +4,8 @@
 //! [`Bert::load`] reads the weights of a published model, all-MiniLM-L6-v2 for one, and makes its last layers trainable;
 //! [`Bert::new`] starts from random weights. For encoding alone `eas_text::minilm` computes the same vectors several times faster.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -62,6 +63,8 @@ pub struct Bert {
     segments: Tensor,
     norm: Norm,
     layers: Vec<Layer>,
+    /// All of these tensors, by their published names.
+    tensors: BTreeMap<String, Tensor>,
 }
 
 #[derive(Debug, Clone)]
@@ -117,11 +120,20 @@ impl Bert {
         trained_layers: usize,
     ) -> Result<Self, NnError> {
         let path = path.as_ref();
-        let mut file: HashMap<String, Tensor> =
-            candle_core::safetensors::load(path, params.device()).map_err(|error| weights_error(path, error))?;
+        let file = candle_core::safetensors::load(path, params.device()).map_err(|error| weights_error(path, error))?;
+        Self::from_tensors(file, config, params, trained_layers)
+    }
+
+    /// The same of tensors by name.
+    pub(crate) fn from_tensors(
+        mut given: HashMap<String, Tensor>,
+        config: BertConfig,
+        params: &mut Parameters,
+        trained_layers: usize,
+    ) -> Result<Self, NnError> {
         let frozen = config.layers.saturating_sub(trained_layers);
         Self::build(config, &mut |name, shape| {
-            let tensor = file.remove(name).ok_or_else(|| NnError::Parameter(name.to_owned()))?;
+            let tensor = given.remove(name).ok_or_else(|| NnError::Parameter(name.to_owned()))?;
             if tensor.dims() != shape {
                 return Err(NnError::Shape {
                     what: name.to_owned(),
@@ -142,16 +154,33 @@ impl Bert {
     fn build(config: BertConfig, source: &mut Source<'_>) -> Result<Self, NnError> {
         config.check()?;
         let BertConfig { vocabulary, hidden, positions, .. } = config;
-        Ok(Self {
-            words: source("embeddings.word_embeddings.weight", &[vocabulary, hidden])?,
-            positions: source("embeddings.position_embeddings.weight", &[positions, hidden])?,
-            segments: source("embeddings.token_type_embeddings.weight", &[2, hidden])?,
-            norm: Norm::build("embeddings.LayerNorm", config, source)?,
-            layers: (0..config.layers)
-                .map(|i| Layer::build(&format!("encoder.layer.{i}"), config, source))
-                .collect::<Result<_, _>>()?,
-            config,
-        })
+        let mut tensors = BTreeMap::new();
+        let source: &mut Source<'_> = &mut |name, shape| {
+            let tensor = source(name, shape)?;
+            tensors.insert(name.to_owned(), tensor.clone());
+            Ok(tensor)
+        };
+        let words = source("embeddings.word_embeddings.weight", &[vocabulary, hidden])?;
+        let positions = source("embeddings.position_embeddings.weight", &[positions, hidden])?;
+        let segments = source("embeddings.token_type_embeddings.weight", &[2, hidden])?;
+        let norm = Norm::build("embeddings.LayerNorm", config, source)?;
+        let layers = (0..config.layers)
+            .map(|i| Layer::build(&format!("encoder.layer.{i}"), config, source))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { config, words, positions, segments, norm, layers, tensors })
+    }
+
+    /// Writes all tensors, trained or not, to a safetensors file under their published names, for [`Bert::load`] and other libraries.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), NnError> {
+        let path = path.as_ref();
+        let tensors = self.tensors.iter().map(|(name, tensor)| Ok((name, tensor.contiguous()?)));
+        let tensors: Vec<_> = tensors.collect::<Result<_, NnError>>()?;
+        safetensors::serialize_to_file(tensors, None, path).map_err(|error| weights_error(path, error))
+    }
+
+    /// The tensors by their published names, as they are now.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
     }
 
     /// The widths.
@@ -162,6 +191,13 @@ impl Bert {
     /// The last layer's vectors, shape `(batch, length, hidden)`, of token ids of shape `(batch, length)`, u32, 0 where a text has
     /// ended. Padding is read by no token; its own vectors mean nothing.
     pub fn hidden_states(&self, ids: &Tensor) -> Result<Tensor, NnError> {
+        let mask = token_mask(ids, self.words.dtype())?;
+        self.states_from(&self.states_before(ids, 0)?, &mask, 0)
+    }
+
+    /// What layer `layer`, counted from 0, is given of token ids of shape `(batch, length)`; shape `(batch, length, hidden)`. With the
+    /// number of layers it is what the last one makes.
+    pub fn states_before(&self, ids: &Tensor, layer: usize) -> Result<Tensor, NnError> {
         let (batch, length) = ids.dims2()?;
         if length == 0 || length > self.config.positions {
             return Err(NnError::Argument {
@@ -170,20 +206,57 @@ impl Bert {
                 expected: format!("1 to {}", self.config.positions),
             });
         }
-        let mut hidden = self
+        let hidden = self
             .words
             .index_select(&ids.flatten_all()?, 0)?
             .reshape((batch, length, self.config.hidden))?
             .broadcast_add(&self.positions.narrow(0, 0, length)?)?
             .broadcast_add(&self.segments.narrow(0, 0, 1)?)?;
-        hidden = self.norm.forward(&hidden)?;
+        let mask = token_mask(ids, hidden.dtype())?;
+        self.through(self.norm.forward(&hidden)?, &mask, 0..self.checked(layer)?)
+    }
+
+    /// The last layer's vectors, shape `(batch, length, hidden)`, of what layer `layer` is given, and of a mask `(batch, length)` that
+    /// is 1 for tokens and 0 for padding.
+    pub fn states_from(&self, states: &Tensor, mask: &Tensor, layer: usize) -> Result<Tensor, NnError> {
+        let (batch, length, hidden) = states.dims3()?;
+        if hidden != self.config.hidden || mask.dims() != [batch, length] {
+            return Err(NnError::Shape {
+                what: "token vectors and mask".to_owned(),
+                expected: format!("(batch, length, {}) and (batch, length)", self.config.hidden),
+                got: [states.dims(), mask.dims()].concat(),
+            });
+        }
+        self.through(states.clone(), mask, self.checked(layer)?..self.layers.len())
+    }
+
+    fn checked(&self, layer: usize) -> Result<usize, NnError> {
+        if layer > self.layers.len() {
+            return Err(NnError::Argument {
+                name: "layer",
+                got: layer.to_string(),
+                expected: format!("at most {}", self.layers.len()),
+            });
+        }
+        Ok(layer)
+    }
+
+    fn through(&self, mut hidden: Tensor, mask: &Tensor, layers: Range<usize>) -> Result<Tensor, NnError> {
+        let (batch, length) = mask.dims2()?;
         // What is added to the attention scores: 0 for tokens, and for padding so little that its share is 0.
-        let absent = (token_mask(ids, hidden.dtype())?.affine(-1.0, 1.0)? * -1e9)?.reshape((batch, 1, 1, length))?;
-        for layer in &self.layers {
+        let absent = (mask.affine(-1.0, 1.0)? * -1e9)?.reshape((batch, 1, 1, length))?;
+        for layer in &self.layers[layers] {
             hidden = layer.forward(&hidden, &absent)?;
         }
         Ok(hidden)
     }
+}
+
+/// The mean of the token vectors `(batch, length, hidden)` where `mask`, `(batch, length)`, is 1, scaled to length 1.
+pub fn mean_pooled(states: &Tensor, mask: &Tensor) -> Result<Tensor, NnError> {
+    let mask = mask.unsqueeze(D::Minus1)?;
+    let count = mask.sum(1)?.maximum(1.0)?;
+    l2_normalize(&states.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&count)?)
 }
 
 impl Encoder for Bert {
@@ -194,9 +267,7 @@ impl Encoder for Bert {
     /// `input`: token ids of shape `(batch, length)`, u32, 0 for padding.
     fn forward(&self, input: &Tensor) -> Result<Tensor, NnError> {
         let hidden = self.hidden_states(input)?;
-        let mask = token_mask(input, hidden.dtype())?.unsqueeze(D::Minus1)?;
-        let count = mask.sum(1)?.maximum(1.0)?;
-        l2_normalize(&hidden.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&count)?)
+        mean_pooled(&hidden, &token_mask(input, hidden.dtype())?)
     }
 }
 

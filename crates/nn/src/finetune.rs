@@ -1,5 +1,8 @@
-//! Fine-tuning an encoder of mean token vectors on a domain's pairs: the losses of sentence-transformers, AdamW, a clipped gradient and a
-//! learning rate that warms up and falls (Reimers and Gurevych 2019).
+//! Fine-tuning an encoder on a domain's pairs: the losses of sentence-transformers, AdamW, a clipped gradient and a learning rate that
+//! warms up and falls (Reimers and Gurevych 2019).
+//!
+//! What is tuned is a [`Tunable`]: mean token vectors ([`TokenEncoder`]), the last layers of a published BERT, or a small one from scratch
+//! (both [`BertEncoder`](crate::bert_encoder::BertEncoder)).
 
 use candle_core::{DType, Device, Tensor};
 use eas_losses::contrastive::{candidate_loss, cosine_regression, multiple_negatives_ranking};
@@ -145,6 +148,23 @@ impl Objective {
     }
 }
 
+/// An encoder of token lists that [`EmbeddingFineTuner`] can tune.
+pub trait Tunable: Sync {
+    /// What is trained.
+    fn params(&self) -> &Parameters;
+
+    /// Unit vectors of texts, `(texts, dim)`, as part of the graph that a loss differentiates.
+    fn forward(&self, texts: &[&[u32]]) -> Result<Tensor, NnError>;
+
+    /// An error for a text that [`forward`](Self::forward) would refuse, before anything is trained.
+    fn check(&self, texts: &[&[u32]]) -> Result<(), NnError>;
+
+    /// True when its products take microseconds, so that training on one thread is faster.
+    fn is_small(&self) -> bool {
+        false
+    }
+}
+
 /// Settings of a fine-tuning run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EmbeddingFineTuner {
@@ -208,13 +228,13 @@ impl EmbeddingFineTuner {
     ///
     /// An error, before anything is trained, for settings out of range, a warm-up that outlasts the run, examples that the objective can't
     /// learn from, examples of different kinds, or a token that isn't in the table. A text without tokens has the zero vector.
-    pub fn run(&self, encoder: &TokenEncoder, examples: &[Example]) -> Result<Vec<f64>, NnError> {
+    pub fn run<E: Tunable>(&self, encoder: &E, examples: &[Example]) -> Result<Vec<f64>, NnError> {
         self.check(encoder, examples)?;
         let total = self.steps(examples.len());
-        let mut optimizer = Optimizer::new(Method::adamw(self.weight_decay), &encoder.params)?;
+        let mut optimizer = Optimizer::new(Method::adamw(self.weight_decay), encoder.params())?;
         let mut rng = SplitMix64::new(self.seed);
         let mut order: Vec<usize> = (0..examples.len()).collect();
-        on_one_thread(|| {
+        let mut descend = || {
             let mut losses = Vec::new();
             for _ in 0..self.epochs {
                 rng.shuffle(&mut order);
@@ -226,17 +246,22 @@ impl EmbeddingFineTuner {
                     if !value.is_finite() {
                         return Err(NnError::Stopped { step, what: "the loss".to_owned(), value });
                     }
-                    let mut gradients = Gradients::of(&loss, &encoder.params)?;
-                    gradients.clip(self.clip)?;
+                    let mut gradients = Gradients::of(&loss, encoder.params())?;
+                    if !gradients.clip(self.clip)?.is_finite()
+                        && let Some((tensor, value)) = gradients.first_not_finite()?
+                    {
+                        return Err(NnError::Stopped { step, what: format!("the gradient of {tensor:?}"), value });
+                    }
                     optimizer.step(&gradients, self.rate(step, total))?;
                     losses.push(value);
                 }
             }
             Ok(losses)
-        })
+        };
+        if encoder.is_small() { on_one_thread(descend) } else { descend() }
     }
 
-    fn batch_loss(&self, encoder: &TokenEncoder, batch: &[&Example]) -> Result<Tensor, NnError> {
+    fn batch_loss(&self, encoder: &impl Tunable, batch: &[&Example]) -> Result<Tensor, NnError> {
         let (mut queries, mut texts, mut negatives) = (Vec::new(), Vec::new(), Vec::new());
         let mut labels = Vec::new();
         for example in batch {
@@ -262,7 +287,7 @@ impl EmbeddingFineTuner {
         self.objective.loss(&queries, &texts, negatives.as_ref())
     }
 
-    fn check(&self, encoder: &TokenEncoder, examples: &[Example]) -> Result<(), NnError> {
+    fn check(&self, encoder: &impl Tunable, examples: &[Example]) -> Result<(), NnError> {
         let refused =
             |name, got: String, expected: &str| NnError::Argument { name, got, expected: expected.to_owned() };
         let Some(first) = examples.first() else {
@@ -381,10 +406,23 @@ impl TokenEncoder {
     pub fn load(&self, path: impl AsRef<Path>) -> Result<(), NnError> {
         self.params.load(path)
     }
+}
 
-    fn check(&self, texts: &[impl AsRef<[u32]>]) -> Result<(), NnError> {
-        let largest = texts.iter().flat_map(std::convert::AsRef::as_ref).max();
-        match largest {
+impl Tunable for TokenEncoder {
+    fn params(&self) -> &Parameters {
+        &self.params
+    }
+
+    fn forward(&self, texts: &[&[u32]]) -> Result<Tensor, NnError> {
+        Self::forward(self, texts)
+    }
+
+    fn is_small(&self) -> bool {
+        true
+    }
+
+    fn check(&self, texts: &[&[u32]]) -> Result<(), NnError> {
+        match texts.iter().copied().flatten().max() {
             Some(&id) if id as usize >= self.tokens() => Err(NnError::Argument {
                 name: "token",
                 got: id.to_string(),

@@ -8,6 +8,7 @@
 pub mod accumulate;
 pub mod amp;
 pub mod bert;
+pub mod bert_encoder;
 pub mod checkpoint;
 pub mod descent;
 pub mod dist;
