@@ -110,6 +110,42 @@ fn product_codes_reach_the_recall_of_faiss_and_residuals_matter() {
 }
 
 #[test]
+fn product_codes_without_lists_reach_the_recall_of_faiss() {
+    let (x, q) = (manifold(42, 20_000, 32, 8, 0.02), manifold_queries(42, 200, 32, 8, 0.02));
+    let truth = exact(&x, &q, Metric::SquaredL2, 10);
+    for row in golden()["manifold_pq"].as_array().unwrap() {
+        let subspaces = row["subspaces"].as_u64().unwrap() as usize;
+        // One list, and codes of the vectors themselves.
+        let config = IvfPqConfig { by_residual: false, ..pq_config(1, subspaces, 8) };
+        let mut index = IvfPq::train(&x, Metric::SquaredL2, config).unwrap();
+        index.add(&ids(20_000), &x).unwrap();
+        let got = recall(&index.search_batch(&q, 10).unwrap(), &truth);
+        let want = row["recall_at_10"].as_f64().unwrap();
+        assert!((got - want).abs() <= 0.05, "{row}: {got}");
+    }
+}
+
+#[test]
+fn a_scan_and_a_whole_inverted_file_give_the_ids_and_scores_of_faiss() {
+    let (x, q) = (unit_cube(11, 1_000, 64), unit_cube(12, 5, 64));
+    let golden = golden();
+    let mut flat = FlatIndex::new(64, Metric::Dot).unwrap();
+    let mut inverted = IvfIndex::train(&x, Metric::Dot, IvfConfig { nprobe: 6, ..small_ivf(6) }).unwrap();
+    for index in [&mut flat as &mut dyn VectorIndex, &mut inverted] {
+        index.add(&ids(1_000), &x).unwrap();
+        let found = index.search_batch(&q, 10).unwrap();
+        assert_eq!(found.len(), golden["unit_cube_ids"].as_array().unwrap().len());
+        for (row, hits) in found.iter().enumerate() {
+            let own: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
+            assert_eq!(serde_json::json!(own), golden["unit_cube_ids"][row]);
+            for (hit, score) in hits.iter().zip(golden["unit_cube_scores"][row].as_array().unwrap()) {
+                assert!((f64::from(hit.score) - score.as_f64().unwrap()).abs() < 2e-6, "{hit:?} {score}");
+            }
+        }
+    }
+}
+
+#[test]
 fn all_lists_are_an_exhaustive_scan_of_the_codes_and_table_sums_are_distances_to_decoded_vectors() {
     let (x, q) = (clusters(7, 3_000, 16, 20, 0.6), clusters_queries(7, 20, 16, 20, 0.6));
     for metric in [Metric::SquaredL2, Metric::Dot, Metric::Cosine] {
