@@ -40,6 +40,8 @@ const KIND: [u8; 4] = *b"IVPQ";
 const QUERIES_A_TASK: usize = 32;
 /// Distances to codes that are computed before they are compared with the worst candidate.
 const CODES_A_STEP: usize = 256;
+/// Bytes of the next list's codes that are asked for while one is scanned.
+const PREFETCH_BYTES: usize = 1024;
 /// Rows whose memory is asked for ahead of the one that is compared.
 const PREFETCH: usize = 8;
 
@@ -479,11 +481,19 @@ impl IvfPq {
         let code_bytes = (self.config.subspaces * self.config.bits / 8) as u64;
         self.fill_table(query.rotated, scratch);
         let mut ranking = Ranking::new(query.scores);
-        for (nth, number) in ranking.by_ref(least, most).enumerate() {
+        let mut ranked = ranking.by_ref(least, most).peekable();
+        let mut nth = 0;
+        while let Some(number) = ranked.next() {
             if nth >= least && pool.len() >= k {
                 break;
             }
+            nth += 1;
             let list = &self.lists[number];
+            if nth < least
+                && let Some(&next) = ranked.peek()
+            {
+                self.lists[next].prefetch();
+            }
             stats.lists_probed += 1;
             stats.codes_scanned += list.ids.len() as u64;
             stats.bytes_read += list.ids.len() as u64 * code_bytes;
@@ -493,7 +503,7 @@ impl IvfPq {
             let offset = match self.metric {
                 _ if !self.config.by_residual => 0.0,
                 Metric::SquaredL2 => kernels::squared_l2(query.rotated, self.rotated_centre(number)),
-                Metric::Dot | Metric::Cosine => -kernels::dot(query.plain, self.centres.centroids().row(number)),
+                Metric::Dot | Metric::Cosine => -self.centres.product(number, query.scores[number]),
             };
             list.scan(from, offset, scratch, keep, &mut pool);
             scratch.visited.push((from, number as u32));
@@ -626,6 +636,15 @@ impl List {
             Codes::Bytes(bytes) => bytes[slot * parts..(slot + 1) * parts].to_vec(),
             Codes::Packed(packed) => packed.get(slot),
         }
+    }
+
+    /// Asks for the memory in which the codes begin; the processor sees by itself how it goes on.
+    fn prefetch(&self) {
+        let bytes = match &self.codes {
+            Codes::Bytes(bytes) => bytes,
+            Codes::Packed(packed) => packed.as_bytes(),
+        };
+        kernels::prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
     }
 
     /// Offers every code to the pool, at `offset` plus the sum of its table entries plus its term; the first code's place is `from`.

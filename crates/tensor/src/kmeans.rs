@@ -195,6 +195,14 @@ impl Centres {
         self.packed.product(rows, scores, Epilogue::Bias(&self.offsets));
     }
 
+    /// The product `x . c` of a row and centre `centre`, given their score.
+    ///
+    /// # Panics
+    /// When there is no such centre.
+    pub fn product(&self, centre: usize, score: f32) -> f32 {
+        score - self.offsets[centre]
+    }
+
     /// The nearest centre of each row of `data`, ties to the lower index.
     ///
     /// # Panics
