@@ -1,8 +1,8 @@
 //! Relevance under constraints on the whole list: diversity, freshness, coverage of price tiers.
 //!
 //! A constraint holds for the final list, not for each prefix of it: one item alone has no diversity. [`Reranker::quota`] takes items
-//! by relevance as long as the rest can still satisfy the constraints, [`Reranker::swap`] mends and improves its list by exchanging
-//! items, and [`Reranker::exact`] finds the best list of a small problem by branch and bound.
+//! by relevance as long as the rest can still satisfy the constraints, [`Reranker::swap`] mends and improves such lists by exchanging
+//! one or two items at a time, and [`Reranker::exact`] finds the best list of a small problem by branch and bound.
 
 use crate::RetrievalError;
 
@@ -10,6 +10,12 @@ use crate::RetrievalError;
 pub const MOST_CANDIDATES: usize = 5_000;
 /// Candidates and items that [`Reranker::exact`] accepts at most.
 pub const MOST_EXACT: (usize, usize) = (30, 10);
+/// Starts of [`Reranker::swap`]: how much a mean distance of the farthest two weighs, in units of the range of relevance.
+const STARTS: [f64; 4] = [0.0, 0.5, 2.0, 8.0];
+/// More of its starts: each takes one of so many most relevant candidates first.
+const FIRST: usize = 20;
+/// Pairs of items against pairs of candidates that one round of exchanges looks at, at most.
+const MOST_EXCHANGES: usize = 500_000;
 
 /// What a search brought back.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +72,8 @@ pub struct Reranker<'a> {
     farthest: f64,
     /// Positions by relevance, ties by position.
     order: Vec<usize>,
+    /// Tier of each candidate, numbered without gaps.
+    tiers: Vec<usize>,
 }
 
 /// What a list must reach, as counts.
@@ -76,6 +84,17 @@ struct Needs {
     fresh: usize,
     days: f64,
     tiers: usize,
+}
+
+/// A list with what its exchanges need, so that one takes constant time.
+struct Counted {
+    items: Vec<usize>,
+    /// Summed distance from each candidate to the items.
+    to_items: Vec<f64>,
+    spread: f64,
+    fresh: usize,
+    /// Items in each tier.
+    by_tier: Vec<usize>,
 }
 
 impl<'a> Reranker<'a> {
@@ -132,7 +151,11 @@ impl<'a> Reranker<'a> {
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| candidates[b].relevance.total_cmp(&candidates[a].relevance));
         let farthest = distances.iter().copied().fold(0.0, f64::max);
-        Ok(Self { candidates, constraints, k: k.min(n), distances, farthest, order })
+        let mut known: Vec<usize> = candidates.iter().map(|c| c.tier).collect();
+        known.sort_unstable();
+        known.dedup();
+        let tiers = candidates.iter().map(|c| known.partition_point(|t| *t < c.tier)).collect();
+        Ok(Self { candidates, constraints, k: k.min(n), distances, farthest, order, tiers })
     }
 
     /// Mean distance over the pairs of `items`; 0 for fewer than two.
@@ -155,18 +178,30 @@ impl<'a> Reranker<'a> {
     /// satisfy the diversity if they were as far apart as any two are. The latter is a hope, so that the list may lack diversity.
     pub fn quota(&self) -> Outcome {
         self.relaxing(|needs| {
-            let items = self.greedy(needs);
+            let items = self.greedy(needs, 0.0, None);
             (self.shortfall(&items, needs) == 0.0).then_some(items)
         })
     }
 
-    /// Starts from the list of [`Self::quota`] and exchanges one item at a time: first whatever brings the list closest to the
-    /// constraints, then whatever gains most relevance without violating one, until no exchange helps.
+    /// Starts from the list of [`Self::quota`], from others like it that prefer items far from those taken or take another item first,
+    /// and from the top `k`. In each it exchanges one item at a time, or two where one doesn't help: first whatever brings the list
+    /// closest to the constraints, then whatever gains most relevance without violating one, until no exchange helps. The best list
+    /// wins.
     pub fn swap(&self) -> Outcome {
         self.relaxing(|needs| {
-            let starts = [self.greedy(needs), self.order[..self.k].to_vec()];
-            let lists = starts.into_iter().map(|start| self.exchange(start, needs));
-            let feasible = lists.filter(|items| self.shortfall(items, needs) == 0.0);
+            if !self.can_complete(&[], &self.order, needs) {
+                return None;
+            }
+            let by_weight = STARTS.iter().map(|weight| self.greedy(needs, *weight, None));
+            let firsts = self.order.iter().take(FIRST).flat_map(|&first| [(first, STARTS[0]), (first, STARTS[1])]);
+            let by_first = firsts.map(|(first, weight)| self.greedy(needs, weight, Some(first)));
+            let mut starts: Vec<Vec<usize>> =
+                by_weight.chain(by_first).chain([self.order[..self.k].to_vec()]).collect();
+            starts.iter_mut().for_each(|items| items.sort_unstable());
+            starts.sort();
+            starts.dedup();
+            let ends = starts.into_iter().map(|start| self.exchange(start, needs));
+            let feasible = ends.filter(|items| self.shortfall(items, needs) == 0.0);
             feasible.reduce(|a, b| if self.relevance(&b) > self.relevance(&a) { b } else { a })
         })
     }
@@ -225,29 +260,48 @@ impl<'a> Reranker<'a> {
         pairs.map(|(a, b)| self.distance(a, b)).sum()
     }
 
-    /// By how much a list misses what it needs; 0 when it doesn't.
+    /// By how much a list misses what it needs, in items, tiers and distances of the farthest two; 0 when it doesn't.
     fn shortfall(&self, items: &[usize], needs: &Needs) -> f64 {
         let fresh = items.iter().filter(|&&i| self.candidates[i].age_days <= needs.days).count();
-        let counts = needs.fresh.saturating_sub(fresh) + needs.tiers.saturating_sub(self.tiers(items).len());
-        let distance = needs.distance - self.spread(items);
+        self.missing(needs, fresh, self.tiers(items).len(), self.spread(items))
+    }
+
+    fn missing(&self, needs: &Needs, fresh: usize, tiers: usize, spread: f64) -> f64 {
+        let counts = needs.fresh.saturating_sub(fresh) + needs.tiers.saturating_sub(tiers);
+        let unit = if self.farthest > 0.0 { self.farthest } else { 1.0 };
+        let distance = (needs.distance - spread) / unit;
         counts as f64 + if distance > 1e-9 { distance } else { 0.0 }
     }
 
     fn tiers(&self, items: &[usize]) -> Vec<usize> {
-        let mut tiers: Vec<usize> = items.iter().map(|&i| self.candidates[i].tier).collect();
+        let mut tiers: Vec<usize> = items.iter().map(|&i| self.tiers[i]).collect();
         tiers.sort_unstable();
         tiers.dedup();
         tiers
     }
 
-    fn greedy(&self, needs: &Needs) -> Vec<usize> {
+    /// Takes the best of what is left as long as the rest can complete the list. `weight` is that of the mean distance to the items
+    /// taken before, in which the farthest two count as much as the most against the least relevant. A `first` item is tried first.
+    fn greedy(&self, needs: &Needs, weight: f64, first: Option<usize>) -> Vec<usize> {
+        let range = match (self.order.first(), self.order.last()) {
+            (Some(&most), Some(&least)) => self.candidates[most].relevance - self.candidates[least].relevance,
+            _ => 0.0,
+        };
+        let unit = if self.farthest > 0.0 { weight * range / self.farthest } else { 0.0 };
         let mut items = Vec::with_capacity(self.k);
-        for (at, &i) in self.order.iter().enumerate() {
-            if items.len() < self.k {
-                items.push(i);
-                if !self.can_complete(&items, &self.order[at + 1..], needs) {
-                    items.pop();
-                }
+        let mut rest = self.order.clone();
+        let mut to_items = vec![0.0; self.candidates.len()];
+        while items.len() < self.k && !rest.is_empty() {
+            let taken = items.len().max(1) as f64;
+            let score = |i: usize| self.candidates[i].relevance + unit * to_items[i] / taken;
+            let best = (1..rest.len()).fold(0, |best, at| if score(rest[at]) > score(rest[best]) { at } else { best });
+            let best = rest.iter().position(|item| Some(*item) == first).unwrap_or(best);
+            let item = rest.remove(best);
+            items.push(item);
+            if self.can_complete(&items, &rest, needs) {
+                rest.iter().for_each(|&r| to_items[r] += self.distance(item, r));
+            } else {
+                items.pop();
             }
         }
         // Where even the first item dooms the list, the most relevant ones fill it.
@@ -283,28 +337,59 @@ impl<'a> Reranker<'a> {
     }
 
     fn exchange(&self, mut items: Vec<usize>, needs: &Needs) -> Vec<usize> {
+        // Every exchange lowers the shortfall or raises the relevance, so that no list comes back.
         loop {
-            let now = (self.shortfall(&items, needs), self.relevance(&items));
-            let mut best: Option<((f64, f64), usize, usize)> = None;
-            for at in 0..items.len() {
-                let out = items[at];
-                let outside: Vec<usize> = self.order.iter().filter(|i| !items.contains(i)).copied().collect();
-                for i in outside {
-                    items[at] = i;
-                    let then = (self.shortfall(&items, needs), self.relevance(&items));
-                    let better = |a: (f64, f64), b: (f64, f64)| a.0 < b.0 - 1e-9 || (a.0 <= b.0 && a.1 > b.1 + 1e-12);
-                    if better(then, now) && best.is_none_or(|(score, ..)| better(then, score)) {
-                        best = Some((then, at, i));
-                    }
-                }
-                items[at] = out;
-            }
-            // Every exchange lowers the shortfall or raises the relevance, so that no list comes back.
-            let Some((_, at, i)) = best else {
+            let now = self.count(items, needs);
+            let next = self.best_exchange(&now, needs).or_else(|| self.best_double_exchange(&now, needs));
+            items = now.items;
+            let Some((out, into)) = next else {
                 return items;
             };
-            items[at] = i;
+            items.retain(|i| !out.contains(i));
+            items.extend(into);
         }
+    }
+
+    fn count(&self, items: Vec<usize>, needs: &Needs) -> Counted {
+        let to = |i: usize| items.iter().map(|&j| self.distance(i, j)).sum();
+        let mut by_tier = vec![0; self.candidates.len()];
+        items.iter().for_each(|&i| by_tier[self.tiers[i]] += 1);
+        Counted {
+            to_items: (0..self.candidates.len()).map(to).collect(),
+            spread: self.spread(&items),
+            fresh: items.iter().filter(|&&i| self.candidates[i].age_days <= needs.days).count(),
+            by_tier,
+            items,
+        }
+    }
+
+    fn best_exchange(&self, now: &Counted, needs: &Needs) -> Option<(Vec<usize>, Vec<usize>)> {
+        let mut best = Best::new(self, now, needs);
+        for &out in &now.items {
+            for &into in self.order.iter().filter(|i| !now.items.contains(i)) {
+                best.consider([out], [into]);
+            }
+        }
+        best.found
+    }
+
+    /// Exchanges two items for two of the most relevant outside.
+    fn best_double_exchange(&self, now: &Counted, needs: &Needs) -> Option<(Vec<usize>, Vec<usize>)> {
+        let mut outside: Vec<usize> = self.order.iter().filter(|i| !now.items.contains(i)).copied().collect();
+        let rounds = now.items.len() * now.items.len().saturating_sub(1) / 2;
+        // So many that their pairs against those of the list stay below the bound.
+        outside.truncate((2 * MOST_EXCHANGES / rounds.max(1)).isqrt());
+        let mut best = Best::new(self, now, needs);
+        for (at, &a) in now.items.iter().enumerate() {
+            for &b in &now.items[..at] {
+                for (at, &c) in outside.iter().enumerate() {
+                    for &d in &outside[..at] {
+                        best.consider([a, b], [c, d]);
+                    }
+                }
+            }
+        }
+        best.found
     }
 
     fn branch(&self, items: &mut Vec<usize>, from: usize, needs: &Needs, best: &mut Option<(f64, Vec<usize>)>) {
@@ -327,6 +412,57 @@ impl<'a> Reranker<'a> {
                 self.branch(items, at + 1, needs, best);
             }
             items.pop();
+        }
+    }
+}
+
+/// The best exchange of a round.
+struct Best<'a> {
+    of: &'a Reranker<'a>,
+    now: &'a Counted,
+    needs: &'a Needs,
+    tiers: usize,
+    shortfall: f64,
+    gain: f64,
+    /// What a gain must exceed, so that rounding is never taken for one.
+    least: f64,
+    found: Option<(Vec<usize>, Vec<usize>)>,
+}
+
+impl<'a> Best<'a> {
+    fn new(of: &'a Reranker<'a>, now: &'a Counted, needs: &'a Needs) -> Self {
+        let tiers = now.by_tier.iter().filter(|count| **count > 0).count();
+        let shortfall = of.missing(needs, now.fresh, tiers, now.spread);
+        let least = 1e-12 * of.candidates.iter().map(|c| c.relevance.abs()).fold(0.0, f64::max);
+        Self { of, now, needs, tiers, shortfall, gain: 0.0, least, found: None }
+    }
+
+    fn consider<const N: usize>(&mut self, out: [usize; N], into: [usize; N]) {
+        let (of, now) = (self.of, self.now);
+        let relevance = |items: [usize; N]| items.iter().map(|&i| of.candidates[i].relevance).sum::<f64>();
+        let gain = relevance(into) - relevance(out);
+        let gains = gain > self.gain + self.least;
+        if self.shortfall == 0.0 && !gains {
+            return;
+        }
+        let fresh = |items: [usize; N]| items.iter().filter(|&&i| of.candidates[i].age_days <= self.needs.days).count();
+        let mut spread = now.spread;
+        for at in 0..N {
+            spread += now.to_items[into[at]] - now.to_items[out[at]];
+            spread -= out.iter().map(|&o| of.distance(into[at], o)).sum::<f64>();
+            spread += (0..at).map(|b| of.distance(into[at], into[b]) + of.distance(out[at], out[b])).sum::<f64>();
+        }
+        let within = |items: &[usize], tier: usize| items.iter().filter(|&&i| of.tiers[i] == tier).count();
+        let mut tiers = self.tiers;
+        for at in 0..N {
+            let (closed, opened) = (of.tiers[out[at]], of.tiers[into[at]]);
+            let gone = now.by_tier[closed] + within(&into, closed) == within(&out, closed);
+            tiers -= usize::from(gone && within(&out[..at], closed) == 0);
+            tiers += usize::from(now.by_tier[opened] == 0 && within(&into[..at], opened) == 0);
+        }
+        let shortfall = of.missing(self.needs, now.fresh + fresh(into) - fresh(out), tiers, spread);
+        if shortfall < self.shortfall - 1e-9 || (shortfall <= self.shortfall && gains) {
+            (self.shortfall, self.gain, self.found) = (shortfall, gain, Some((out.to_vec(), into.to_vec())));
         }
     }
 }
@@ -396,6 +532,67 @@ mod tests {
             }
         }
         assert!(feasible > 50, "{feasible}");
+    }
+
+    /// Demands that few lists of these candidates satisfy.
+    #[test]
+    fn swap_comes_close_to_the_best_list() {
+        let demands = [
+            Constraint::Diversity(0.8),
+            Constraint::Freshness { min: 0.6, days: 20.0 },
+            Constraint::PriceCoverage { min: 0.8, tiers: 5 },
+        ];
+        let mut rng = SplitMix64::new(3);
+        let (mut feasible, mut missed, mut least) = (0, 0, 1.0_f64);
+        for _ in 0..2_000 {
+            let (candidates, _) = random(&mut rng, 14);
+            let clusters: Vec<usize> = (0..14).map(|_| rng.below(4)).collect();
+            let distance = |i: usize, j: usize| f64::from(u8::from(clusters[i] != clusters[j]));
+            let reranker = Reranker::new(&candidates, distance, &demands, 5).unwrap();
+            let (exact, swap) = (reranker.exact().unwrap(), reranker.swap());
+            if !exact.relaxed.is_empty() {
+                assert!(!swap.relaxed.is_empty());
+            } else if swap.relaxed.is_empty() {
+                feasible += 1;
+                least = least.min(swap.relevance / exact.relevance);
+                assert!(reranker.violated(&swap.items).is_empty());
+            } else {
+                missed += 1;
+            }
+        }
+        assert!(feasible > 1_000 && missed <= 1 && least >= 0.97, "{feasible} {missed} {least}");
+    }
+
+    /// What an exchange is said to change against what it changes.
+    #[test]
+    fn exchanges_are_counted_right() {
+        let mut rng = SplitMix64::new(4);
+        for round in 0..200 {
+            let (candidates, _) = random(&mut rng, 12);
+            let places: Vec<f64> = (0..12).map(|_| rng.uniform()).collect();
+            let distance = |i: usize, j: usize| (places[i] - places[j]).abs();
+            let reranker = Reranker::new(&candidates, distance, &ALL, 5).unwrap();
+            let needs = needs(&ALL, 5);
+            let picked = rng.sample_indices(12, 7);
+            let (now, after) = (picked[..5].to_vec(), [&picked[2..5], &picked[5..]].concat());
+            let counted = reranker.count(now.clone(), &needs);
+            let mut best = Best::new(&reranker, &counted, &needs);
+            assert!((best.shortfall - reranker.shortfall(&now, &needs)).abs() < 1e-9);
+            // Take any exchange.
+            (best.shortfall, best.gain) = (f64::INFINITY, f64::NEG_INFINITY);
+            best.consider([picked[0], picked[1]], [picked[5], picked[6]]);
+            assert!((best.shortfall - reranker.shortfall(&after, &needs)).abs() < 1e-9, "round {round}");
+            assert!((best.gain - reranker.relevance(&after) + reranker.relevance(&now)).abs() < 1e-9);
+        }
+    }
+
+    /// Equal relevance far from 1: rounding must not look like a gain for ever.
+    #[test]
+    fn large_relevance_does_not_loop() {
+        let candidates: Vec<Candidate> =
+            (0..40).map(|i| Candidate { relevance: 1e15 + f64::from(i % 3), age_days: 1.0, tier: 0 }).collect();
+        let reranker = Reranker::new(&candidates, |i, j| (i as f64 - j as f64).abs() * 1e9, &ALL[..2], 6).unwrap();
+        assert!(reranker.swap().relaxed.is_empty());
     }
 
     #[test]

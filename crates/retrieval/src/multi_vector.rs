@@ -134,7 +134,8 @@ impl MultiVectorIndex {
     }
 
     /// The `k` best items: the `candidates` best of each part are gathered, every one of them is scored in every part, and the scores
-    /// are fused. Weights are scaled to sum to 1 over the parts that the query has. `None` gathers all items.
+    /// are fused. Weights are scaled to sum to 1 over the parts that the query has. `None` gathers all items. Ranks are those among
+    /// all items, whatever is gathered; means, deviations and extremes of scores those of the gathered ones.
     ///
     /// # Errors
     /// As [`Self::scores`] and [`fuse`]; `k` or `candidates` of 0.
@@ -164,9 +165,15 @@ impl MultiVectorIndex {
                 best.collect::<BTreeSet<usize>>().into_iter().collect()
             }
         };
-        let lists: Vec<Vec<Option<f64>>> =
-            scores.iter().map(|list| gathered.iter().map(|&id| list[id]).collect()).collect();
-        let fused = fuse(&lists, &weights, fusion)?;
+        let fused = if let Fusion::Rrf { .. } = fusion {
+            // Among the gathered items alone, those that are bad in a part would rank too well there.
+            let all = fuse(&scores, &weights, fusion)?;
+            gathered.iter().map(|&id| all[id]).collect()
+        } else {
+            let of_gathered = |list: &Vec<Option<f64>>| gathered.iter().map(|&id| list[id]).collect();
+            let lists: Vec<Vec<Option<f64>>> = scores.iter().map(of_gathered).collect();
+            fuse(&lists, &weights, fusion)?
+        };
         let mut found: Vec<ScoredId> =
             gathered.into_iter().zip(fused).map(|(id, score)| ScoredId { id, score }).collect();
         found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
@@ -244,6 +251,25 @@ mod tests {
                     weights[0] * f64::from(dot(qa, a.row(hit.id))) + weights[1] * f64::from(dot(qb, b.row(hit.id)));
                 assert!((hit.score - joined).abs() < 1e-9);
             }
+        }
+    }
+
+    /// Whatever is gathered, an item's fused rank score is the one by its places in the whole lists.
+    #[test]
+    fn ranks_are_those_among_all_items() {
+        let mut rng = SplitMix64::new(10);
+        let (a, b) = (random(&mut rng, 100, 8), random(&mut rng, 100, 8));
+        let index = MultiVectorIndex::new().part(a.clone(), None).unwrap().part(b.clone(), None).unwrap();
+        let (qa, qb) = (a.row(3), b.row(70));
+        let place = |query: &[f32], of: &Matrix, id: usize| {
+            let own = dot(query, of.row(id));
+            1 + of.iter_rows().filter(|row| dot(query, row) > own).count()
+        };
+        let found = index.search(&[Some(qa), Some(qb)], &[0.5, 0.5], Fusion::Rrf { k: 60.0 }, Some(10), 20).unwrap();
+        assert!(found.len() > 10);
+        for hit in found {
+            let by_place = |place: usize| 0.5 / (60.0 + place as f64);
+            assert!((hit.score - by_place(place(qa, &a, hit.id)) - by_place(place(qb, &b, hit.id))).abs() < 1e-12);
         }
     }
 
