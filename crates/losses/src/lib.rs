@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clip;
 pub mod contrastive;
 pub mod diagnostics;
 pub mod distance;

@@ -96,12 +96,11 @@ impl WeightedSupCon {
                     (i != j).then(|| levels.iter().position(related)).flatten()
                 };
                 let relation: Vec<Option<usize>> = (0..rows).map(level).collect();
+                let mut mates = vec![0usize; levels.len()];
+                relation.iter().flatten().for_each(|&level| mates[level] += 1);
                 let share = |level: usize| match self.averaging {
                     Averaging::PerPair => self.weights[level],
-                    Averaging::PerLevel => {
-                        let mates = relation.iter().filter(|&&r| r == Some(level)).count();
-                        self.weights[level] / mates as f64
-                    }
+                    Averaging::PerLevel => self.weights[level] / mates[level] as f64,
                 };
                 relation.iter().map(|r| r.map_or(0.0, share)).collect()
             })

@@ -1,6 +1,7 @@
 //! Seeded generators that plant a known truth, so that a listing can show that it was recovered.
 
 pub mod analogies;
+pub mod captioned;
 pub mod dated;
 mod directions;
 pub mod enterprise;

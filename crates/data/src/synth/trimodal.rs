@@ -134,7 +134,7 @@ impl TrimodalWorld {
 }
 
 /// Whether a point is in the shape; `u` to the right and `v` down, both from -1 to 1.
-fn is_inside(shape: usize, u: f64, v: f64) -> bool {
+pub(super) fn is_inside(shape: usize, u: f64, v: f64) -> bool {
     let radius = u.hypot(v);
     let square = u.abs().max(v.abs());
     match shape {
