@@ -11,8 +11,7 @@ use eas_report::testing::expected_path;
 
 /// Chapters whose listings are still being added. What is there must be whole; what is missing is printed, not refused, and the
 /// workspace's README counts them when they are done.
-const IN_PROGRESS: [&str; 3] =
-    ["ch04_custom_embedding_strategies", "ch05_contrastive_learning", "ch06_siamese_networks"];
+const IN_PROGRESS: [&str; 1] = ["ch05_contrastive_learning"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
