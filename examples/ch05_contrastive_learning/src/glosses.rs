@@ -99,6 +99,24 @@ impl GlossSet {
         })
     }
 
+    /// `passes` over the training glosses, each in another order, `size` glosses at a time and two views of each; what is left over at
+    /// the end of a pass is dropped. Batches of several runs that share these differ in nothing but what the runs do.
+    pub fn batches(&self, wordnet: &WordNet, views: Views, size: usize, passes: u64) -> Result<Vec<TwoViews>, NnError> {
+        let mut order: Vec<u32> = (0..TRAIN as u32).collect();
+        let (mut rng, mut batches) = (SplitMix64::new(1), Vec::new());
+        for pass in 0..passes {
+            rng.shuffle(&mut order);
+            for rows in order.chunks_exact(size.max(1)) {
+                let view = |view| {
+                    let text = |&row: &u32| views.view(wordnet, &self.texts[row as usize], row, pass, view);
+                    self.ids(&rows.iter().map(text).collect::<Vec<_>>())
+                };
+                batches.push(TwoViews { rows: rows.to_vec(), views: [view(0)?, view(1)?] });
+            }
+        }
+        Ok(batches)
+    }
+
     /// The share of the 1,000 held-out glosses whose 10 nearest training glosses vote for the right file; `embed` turns words into rows.
     pub fn knn(&self, embed: impl Fn(&Words) -> Result<Tensor, NnError>) -> anyhow::Result<f64> {
         let (train, test) = self.texts.split_at(TRAIN);
@@ -116,6 +134,15 @@ pub struct Words {
     rows: Tensor,
     /// Words of each text, at least 1, shape `(texts, 1)`.
     counts: Tensor,
+}
+
+/// The glosses of a training step.
+#[derive(Debug, Clone)]
+pub struct TwoViews {
+    /// Which ones.
+    pub rows: Vec<u32>,
+    /// A view of each, and another.
+    pub views: [Words; 2],
 }
 
 /// How two views of a text are made.
@@ -211,5 +238,11 @@ mod tests {
         let view = |epoch, view| Views::STRONG.view(&wordnet, &set.texts[0], 0, epoch, view);
         assert_eq!(view(1, 0), view(1, 0));
         assert!((0..9).any(|epoch| view(epoch, 0) != view(epoch, 1)));
+        let batches = set.batches(&wordnet, Views::STRONG, 1_500, 2).unwrap();
+        assert_eq!(batches.iter().map(|batch| batch.rows.len()).collect::<Vec<_>>(), [1_500; 4]);
+        let mut rows: Vec<u32> = batches[..2].iter().flat_map(|batch| batch.rows.clone()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        assert!(rows.len() == 3_000 && batches[0].rows != batches[2].rows);
     }
 }

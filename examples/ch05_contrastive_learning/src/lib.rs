@@ -4,6 +4,7 @@ pub mod clusters;
 pub mod families;
 pub mod gathered;
 pub mod glosses;
+pub mod graded;
 pub mod launch;
 pub mod local;
 pub mod offline;
