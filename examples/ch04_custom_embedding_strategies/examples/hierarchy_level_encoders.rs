@@ -130,8 +130,11 @@ fn main() -> anyhow::Result<()> {
     page.finish()
 }
 
+/// One entry a node, level by level.
+type Levels<T> = Vec<Vec<T>>;
+
 /// Three levels of kinds of devices, those with fewer than two kinds left out at the top: ids of synsets, and the parent of each.
-fn devices(wordnet: &WordNet) -> anyhow::Result<(Vec<Vec<u32>>, Vec<Vec<usize>>)> {
+fn devices(wordnet: &WordNet) -> anyhow::Result<(Levels<u32>, Levels<usize>)> {
     let noun = |id: &&u32| wordnet.synsets()[**id as usize].pos == Pos::Noun;
     let root = wordnet.by_lemma("device").iter().find(noun);
     let root = *root.ok_or_else(|| anyhow::anyhow!("WordNet has no device"))?;
