@@ -2,11 +2,13 @@
 
     pip install numpy faiss-cpu
     python scripts/oracles/ann_faiss.py > crates/ann/tests/golden/faiss.json
+    python scripts/oracles/ann_faiss.py --full      the 200,000 vectors of listing 3.11 with --full
 
 The generators are those of crates/data/src/synth/vectors.rs and crates/tensor/src/rng.rs, to the last bit but for the rounding of ln and cos.
 """
 
 import json
+import sys
 
 import faiss
 import numpy as np
@@ -91,13 +93,17 @@ def ivfpq(x, q, truth, nlist, m, residual, probes):
 def main():
     faiss.omp_set_num_threads(2)
     out = {"faiss": faiss.__version__}
-    x, q = clusters(42, 1, 20_000, 32, 64, 0.6), clusters(42, 2, 300, 32, 64, 0.6)
+    full = "--full" in sys.argv
+    x, q = clusters(42, 1, 200_000 if full else 20_000, 32, 64, 0.6), clusters(42, 2, 300, 32, 64, 0.6)
     truth = exact(x, q, 10)
     rows = []
     for nlist, m in [(64, 8), (128, 16)]:
         for residual in [True, False]:
             rows += ivfpq(x, q, truth, nlist, m, residual, [1, 2, 4, 8, 16, 64])
     out["clusters_ivfpq"] = rows
+    if full:
+        print(json.dumps(out, indent=1))
+        return
 
     x, q = manifold(42, 1, 20_000, 32, 8, 0.02), manifold(42, 2, 200, 32, 8, 0.02)
     truth = exact(x, q, 10)

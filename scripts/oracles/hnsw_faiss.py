@@ -1,9 +1,11 @@
 """Prints recall@10 and distances a search of FAISS's HNSW on the vectors of listing 3.9: `clusters` and `manifold` of
-crates/data/src/synth/vectors.rs, 10,000 rows and 300 queries in 32 dimensions, seed 42. The listing compares its own graph with them.
+crates/data/src/synth/vectors.rs, 10,000 rows (with --full 100,000) and 300 queries in 32 dimensions, seed 42. The listing compares its own graph with them.
 
-usage: python scripts/oracles/hnsw_faiss.py
+usage: python scripts/oracles/hnsw_faiss.py [rows]
 needs: numpy, faiss-cpu
 """
+
+import sys
 
 import faiss
 import numpy as np
@@ -49,9 +51,10 @@ def manifold(seed, which, n, d, intrinsic, noise):
     return (raw[:, :intrinsic] @ np.array(axes) + noise * raw[:, intrinsic:]).astype(np.float32)
 
 
+rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 worlds = {
-    "clusters": [clusters(42, which, n, 32, 64, 0.6) for which, n in ((1, 10_000), (2, 300))],
-    "manifold": [manifold(42, which, n, 32, 8, 0.02) for which, n in ((1, 10_000), (2, 300))],
+    "clusters": [clusters(42, which, n, 32, 64, 0.6) for which, n in ((1, rows), (2, 300))],
+    "manifold": [manifold(42, which, n, 32, 8, 0.02) for which, n in ((1, rows), (2, 300))],
 }
 print("faiss", faiss.__version__)
 for name, (base, queries) in worlds.items():

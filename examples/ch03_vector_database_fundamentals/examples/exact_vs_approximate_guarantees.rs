@@ -99,9 +99,10 @@ fn main() -> anyhow::Result<()> {
     page.claim("at ef 16 the worst query is a tenth or more below the mean")
         .within(0.2)
         .at_least(coarse.mean.mean - coarse.worst, 0.1);
+    // Of ten 95 % intervals seven or fewer hold once in 87 times, six or fewer once in a thousand.
     page.claim("of ten bootstrap intervals so many cover the recall over all ten sets of queries")
         .within(2.0)
-        .at_least(covering, 8);
+        .at_least(covering, 7);
     page.claim("the first one, widened, covers the second set").within(0.01).between(
         intervals[1].mean,
         intervals[0].low - half,

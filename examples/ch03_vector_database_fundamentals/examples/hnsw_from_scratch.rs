@@ -2,7 +2,9 @@
 //!
 //! cargo run --release --example hnsw_from_scratch
 
-use ch03_vector_database_fundamentals::graphs::{EFS, FAISS_HNSW, K, TUNING, build_hnsw, exact, search_all, worlds};
+use ch03_vector_database_fundamentals::graphs::{
+    EFS, FAISS_HNSW, FAISS_HNSW_FULL, K, TUNING, build_hnsw, exact, search_all, worlds,
+};
 use eas_ann::{Hnsw, HnswConfig, Metric, Selection, VectorIndex, recall};
 use eas_plan::scale::{hnsw_levels, hnsw_link_bytes};
 use eas_report::{Cell, Chart, Table, num};
@@ -23,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::new(["data", "m", "ef", "recall@10", "FAISS", "distances", "link bytes"]);
     let mut chart = Chart::lines("Recall bought with distances (clusters)", "distances a search", "recall@10");
     let (mut gaps, mut built, mut at_50, mut at_100) = (Vec::new(), Vec::new(), 0.0, 0.0);
-    for (data, m, faiss) in FAISS_HNSW {
+    for (data, m, faiss) in page.size(FAISS_HNSW, FAISS_HNSW_FULL) {
         let world = usize::from(data == "manifold");
         let (base, queries) = &worlds[world];
         let index = page.timed(format!("build {data}, m {m}"), || build_hnsw(base, m, Selection::Heuristic, seed))?;
@@ -33,7 +35,7 @@ fn main() -> anyhow::Result<()> {
             let (found, distances) = search_all(&index, queries, ef)?;
             let recall = recall(&found, &truths[world]);
             curve.push((distances, recall));
-            gaps.push((recall - faiss).abs());
+            gaps.push(faiss - recall);
             match (data, m, ef) {
                 ("clusters", 16, 50) => at_50 = recall,
                 ("clusters", 16, 100) => at_100 = distances,
@@ -109,8 +111,17 @@ fn main() -> anyhow::Result<()> {
     let none = Hnsw::new(DIM, Metric::SquaredL2, HnswConfig::default())?;
 
     page.claim("recall@10 on clusters at m 16, ef 50").within(0.004).at_least(at_50, 0.97);
-    page.claim("every point of the grid is within 0.03 of FAISS").all(&gaps, |gap| *gap <= 0.03);
-    page.claim("distances a search on clusters at m 16, ef 100").within(10.0).at_most(at_100, 1_000);
+    // Of 100,000 the graphs of 8 links differ by more, ours being the better.
+    let full = page.full();
+    page.claim(if full {
+        "no point of the grid is 0.03 below FAISS"
+    } else {
+        "every point of the grid is within 0.03 of FAISS"
+    })
+    .all(&gaps, |gap| *gap <= 0.03 && (full || *gap >= -0.03));
+    // FAISS computes 640 among 10,000 vectors, 1,128 among 100,000.
+    let most = page.size(1_000, 1_500);
+    page.claim("distances a search on clusters at m 16, ef 100").within(10.0).at_most(at_100, most);
     page.claim("the share of nodes above the bottom level is 1/m, within four standard errors").close(
         risen,
         1.0 / 16.0,

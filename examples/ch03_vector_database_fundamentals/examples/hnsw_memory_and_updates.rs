@@ -19,7 +19,7 @@ const WAYS: [(&str, OnDelete); 4] = [
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
     let seed = page.seed();
-    let n = page.size(10_000, 200_000);
+    let n = page.size(10_000, 100_000);
     let (vectors, queries) = (manifold(seed, n, 32, 8, 0.02), manifold_queries(seed, 200, 32, 8, 0.02));
     let ids: Vec<u64> = (0..n as u64).collect();
     let config = HnswConfig { ef_construction: 100, ..HnswConfig::default() };

@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     let profiles: Vec<Profile> = measured.iter().map(|index| index.profile).collect();
     page.text(
         "Recall and bytes are measured on glosses. Latency and updates are counted work (values, code bytes, disk reads) at stated speeds, \
-         for a machine with a hundred times as many vectors of 768 values, so that the same choice is made everywhere.",
+         for a machine with a million vectors of 768 values, so that the same choice is made everywhere.",
     );
     let mut table = Table::new(["index", "bytes a vector", "recall@10", "p99, ms", "updates a second"]);
     for index in &measured {

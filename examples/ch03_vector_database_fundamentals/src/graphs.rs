@@ -19,6 +19,14 @@ pub const FAISS_HNSW: [(&str, usize, [f64; 5]); 4] = [
     ("manifold", 16, [0.9463, 0.9907, 0.9997, 1.0, 1.0]),
 ];
 
+/// The same of 100,000 vectors, the size of `--full`.
+pub const FAISS_HNSW_FULL: [(&str, usize, [f64; 5]); 4] = [
+    ("clusters", 8, [0.5670, 0.7350, 0.9207, 0.9747, 0.9977]),
+    ("clusters", 16, [0.7780, 0.9197, 0.9923, 0.9993, 1.0]),
+    ("clusters", 32, [0.8517, 0.9533, 0.9963, 0.9997, 1.0]),
+    ("manifold", 16, [0.9420, 0.9877, 1.0, 1.0, 1.0]),
+];
+
 /// What the book recommends, by size of the collection: its name, vectors, `m`, `ef_construction`, `ef`.
 pub const TUNING: [(&str, u64, u32, usize, usize); 4] = [
     ("1 million", 1_000_000, 16, 100, 50),

@@ -4,7 +4,7 @@ use eas_ann::{AnnError, Hit, IvfConfig, IvfPq, IvfPqConfig, Metric, VectorIndex,
 use eas_tensor::Matrix;
 use eas_tensor::kernels::squared_l2;
 
-use crate::faiss::IVFPQ_ON_CLUSTERS;
+use crate::faiss::{IVFPQ_ON_CLUSTERS, IVFPQ_ON_MORE_CLUSTERS};
 
 /// Neighbours asked for.
 pub const K: usize = 10;
@@ -107,11 +107,12 @@ pub fn curve(
     truth: &[Vec<Hit>],
 ) -> Result<Vec<Point>, AnnError> {
     let config = index.config();
+    let peers = if index.len() > 20_000 { IVFPQ_ON_MORE_CLUSTERS } else { IVFPQ_ON_CLUSTERS };
     let mut points = Vec::new();
     for &nprobe in probes {
         index.set_nprobe(nprobe)?;
         let setting = (config.ivf.lists, config.subspaces, config.by_residual, nprobe);
-        let peer = IVFPQ_ON_CLUSTERS.iter().find(|row| (row.0, row.1, row.2, row.3) == setting);
+        let peer = peers.iter().find(|row| (row.0, row.1, row.2, row.3) == setting);
         let mut scanned = 0;
         for query in queries.iter_rows() {
             scanned += index.search_counted(query, K, None, &|_| true)?.1.codes_scanned;
