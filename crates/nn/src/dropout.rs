@@ -34,13 +34,18 @@ impl Dropout {
 
     /// `x` of any shape.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
-        let Some(mut rng) = mode.draws(&self.name).filter(|_| self.p > 0.0) else {
+        let Some(mask) = self.mask(x.elem_count(), mode) else {
             return Ok(x.clone());
         };
-        let kept = (1.0 / (1.0 - self.p)) as f32;
-        let mask: Vec<f32> = (0..x.elem_count()).map(|_| if rng.chance(self.p) { 0.0 } else { kept }).collect();
         let mask = Tensor::from_vec(mask, x.dims(), x.device())?;
         Ok((x * if x.dtype() == DType::F32 { mask } else { mask.to_dtype(x.dtype())? })?)
+    }
+
+    /// What `count` values are multiplied with in a pass; `None` where nothing is dropped.
+    pub(crate) fn mask(&self, count: usize, mode: Mode) -> Option<Vec<f32>> {
+        let mut rng = mode.draws(&self.name).filter(|_| self.p > 0.0)?;
+        let kept = (1.0 / (1.0 - self.p)) as f32;
+        Some((0..count).map(|_| if rng.chance(self.p) { 0.0 } else { kept }).collect())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use candle_core::{D, Tensor, Var};
 
+use crate::fused;
 use crate::params::Parameters;
-use crate::{Mode, NnError};
+use crate::{Mode, NnError, Precision};
 
 /// `x W^T + b`, weights uniform in `+-1/sqrt(inputs)` as PyTorch starts them.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ impl Linear {
     /// `(batch, inputs)` to `(batch, outputs)`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, NnError> {
         match x.dims() {
-            [_, width] if *width == self.inputs() => Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?),
+            [_, width] if *width == self.inputs() => self.product(x, Precision::F32),
             other => Err(NnError::Shape {
                 what: "linear layer".to_owned(),
                 expected: format!("(batch, {})", self.inputs()),
@@ -50,9 +51,7 @@ impl Linear {
             }),
         }
     }
-}
 
-impl Linear {
     /// `(..., inputs)` to `(..., outputs)`, the product in the precision of `mode`.
     pub fn forward_in(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
         let Some((&width, leading)) = x.dims().split_last().filter(|(width, _)| **width == self.inputs()) else {
@@ -64,14 +63,28 @@ impl Linear {
         };
         let mut shape = leading.to_vec();
         shape.push(self.outputs());
-        let rows = x.reshape(((), width))?;
-        let out = mode.precision().matmul(&rows, &self.weight.t()?)?.broadcast_add(&self.bias)?;
+        let out = self.product(&x.reshape(((), width))?, mode.precision())?;
         Ok(out.reshape(shape)?)
+    }
+
+    fn product(&self, rows: &Tensor, precision: Precision) -> Result<Tensor, NnError> {
+        if precision == Precision::F32 && fused::serves(&[rows, &self.weight, &self.bias]) {
+            return Ok(fused::linear(rows, &self.weight, &self.bias)?);
+        }
+        Ok(precision.matmul(rows, &self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+
+    /// Weight and bias.
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
     }
 }
 
 /// Scales each row of `(batch, dim)` to unit Euclidean length; a row of zeros stays zero.
 pub fn l2_normalize(x: &Tensor) -> Result<Tensor, NnError> {
+    if x.rank() > 0 && fused::serves(&[x]) {
+        return Ok(fused::unit_rows(x)?);
+    }
     let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
     Ok(x.broadcast_div(&norm)?)
 }

@@ -16,6 +16,7 @@ pub mod dropout;
 pub mod ema;
 pub mod encoders;
 pub mod finetune;
+mod fused;
 pub mod gradients;
 pub mod heads;
 pub mod kg;

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Tensor, Var};
 
+use crate::fused;
 use crate::params::Parameters;
 use crate::{Mode, NnError};
 
@@ -33,10 +34,25 @@ impl LayerNorm {
                 got: x.dims().to_vec(),
             });
         }
+        if fused::serves(&[x, &self.gain, &self.bias]) {
+            return Ok(fused::normalized(x, &self.gain, &self.bias, self.epsilon)?);
+        }
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?;
         let unit = centred.broadcast_div(&deviation)?;
         Ok(unit.broadcast_mul(&self.gain)?.broadcast_add(&self.bias)?)
+    }
+}
+
+impl LayerNorm {
+    /// Gain and bias.
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.gain, &self.bias]
+    }
+
+    /// What is added to the variance.
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
     }
 }
 

@@ -6,6 +6,7 @@ use std::f64::consts::PI;
 use candle_core::{CpuStorage, DType, Device, InplaceOp3, Layout, Tensor, Var};
 
 use crate::NnError;
+use crate::fused::AdamStep;
 use crate::gradients::Gradients;
 use crate::params::Parameters;
 
@@ -184,15 +185,14 @@ impl Optimizer {
                     slot.descend(gradient, learning_rate, momentum, nesterov, weight_decay)?;
                 }
                 Method::AdamW { beta1, beta2, epsilon, weight_decay } => {
-                    slot.adam(gradient, [beta1, beta2])?;
-                    let [first, second] = slot.corrections([beta1, beta2]);
+                    let betas = [beta1, beta2];
+                    let corrections = slot.corrections(betas);
                     let shrink = 1.0 - learning_rate * weight_decay;
                     let [mean, square] = [&slot.state[0], &slot.state[1]];
-                    let update = move |w: f32, m: f32, v: f32| {
-                        let step = (m * first as f32) / ((v * second as f32).sqrt() + epsilon as f32);
-                        w * shrink as f32 - step * learning_rate as f32
-                    };
-                    if !in_place(&slot.weight, mean, square, update)? {
+                    let fused = AdamStep { betas, corrections, epsilon, learning_rate, shrink };
+                    if !fused.apply(&slot.weight, mean, square, gradient)? {
+                        slot.adam(gradient, betas)?;
+                        let [first, second] = corrections;
                         let step = ((mean.as_tensor() * first)? / ((square.as_tensor() * second)?.sqrt()? + epsilon)?)?;
                         slot.weight.set(&((slot.weight.as_detached_tensor() * shrink)? - (step * learning_rate)?)?)?;
                     }

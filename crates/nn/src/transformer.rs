@@ -5,13 +5,15 @@
 
 use candle_core::{D, DType, Tensor, Var};
 use candle_nn::ops::softmax;
+use eas_tensor::training::SelfAttention;
 
 use crate::dropout::Dropout;
 use crate::encoders::Encoder;
+use crate::fused::{self, EncoderLayer};
 use crate::layers::{Linear, l2_normalize};
 use crate::norm::LayerNorm;
 use crate::params::Parameters;
-use crate::{Mode, NnError};
+use crate::{Mode, NnError, Precision};
 
 /// Self-attention: each token's output is a mean of all tokens' values, weighted by how well their keys match its query.
 ///
@@ -70,9 +72,8 @@ impl MultiHeadAttention {
         let scores = (mode.precision().matmul(&query, &key.t()?.contiguous()?)? / (of_head as f64).sqrt())?;
         let scores = match padding {
             None => scores,
-            // 0 for tokens, and for padding so little that its share is 0.
             Some(padding) => {
-                let absent = (padding.to_dtype(scores.dtype())?.affine(-1.0, 1.0)? * -1e9)?;
+                let absent = hidden(&padding.to_dtype(scores.dtype())?)?;
                 scores.broadcast_add(&absent.reshape((batch, 1, 1, length))?)?
             }
         };
@@ -100,6 +101,11 @@ impl MultiHeadAttention {
         }
         Ok(x.dims3()?)
     }
+}
+
+/// What is added to scores: 0 for tokens, and for padding so little that its share is 0.
+fn hidden(padding: &Tensor) -> Result<Tensor, NnError> {
+    Ok((padding.affine(-1.0, 1.0)? * -1e9)?)
 }
 
 /// The widths of a [`TransformerEncoder`].
@@ -275,6 +281,67 @@ impl Layer {
 
     /// `(batch, length, width)` to the same; `padding` as for [`MultiHeadAttention::forward`].
     pub fn forward(&self, x: &Tensor, padding: Option<&Tensor>, mode: Mode) -> Result<Tensor, NnError> {
+        if let Some(out) = self.fused(x, padding, mode)? {
+            return Ok(out);
+        }
+        self.composed(x, padding, mode)
+    }
+
+    /// The layer as one operation, where that serves.
+    fn fused(&self, x: &Tensor, padding: Option<&Tensor>, mode: Mode) -> Result<Option<Tensor>, NnError> {
+        let MultiHeadAttention { heads, query, key, value, output, dropout } = &self.attention;
+        let [norm, feed_norm] = [&self.attention_norm, &self.feed_norm].map(LayerNorm::tensors);
+        let [query, key, value, output] = [query, key, value, output].map(Linear::tensors);
+        let [inner, outer] = [&self.inner, &self.outer].map(Linear::tensors);
+        let parts = [
+            norm[0],
+            norm[1],
+            query[0],
+            key[0],
+            value[0],
+            query[1],
+            key[1],
+            value[1],
+            output[0],
+            output[1],
+            feed_norm[0],
+            feed_norm[1],
+            inner[0],
+            inner[1],
+            outer[0],
+            outer[1],
+        ];
+        // What doesn't fit is refused by the composition.
+        let &[batch, tokens, width] = x.dims() else { return Ok(None) };
+        let fits = width == self.inner.inputs() && padding.is_none_or(|padding| padding.dims() == [batch, tokens]);
+        if !fits || mode.precision() != Precision::F32 || !fused::serves(&parts) || !fused::serves(&[x]) {
+            return Ok(None);
+        }
+        let attention = SelfAttention { tokens, heads: *heads, head_dim: width / heads };
+        let mut absent = match padding {
+            Some(padding) => hidden(&padding.to_dtype(DType::F32)?)?.flatten_all()?.to_vec1::<f32>()?,
+            None => Vec::new(),
+        };
+        if absent.iter().all(|&x| x == 0.0) {
+            absent.clear();
+        }
+        let mask = |dropout: &Dropout, count| dropout.mask(count, mode).unwrap_or_default();
+        let layer = EncoderLayer {
+            batch,
+            attention,
+            inner: self.inner.outputs(),
+            epsilon: self.attention_norm.epsilon(),
+            hidden: absent,
+            drops: [
+                mask(dropout, batch * attention.weights()),
+                mask(&self.dropout[0], x.elem_count()),
+                mask(&self.dropout[1], x.elem_count()),
+            ],
+        };
+        layer.apply(x, &parts).map(Some)
+    }
+
+    fn composed(&self, x: &Tensor, padding: Option<&Tensor>, mode: Mode) -> Result<Tensor, NnError> {
         let attended = self.attention.forward(&self.attention_norm.forward(x)?, padding, mode)?;
         let x = (x + self.dropout[0].forward(&attended, mode)?)?;
         let inner = self.inner.forward_in(&self.feed_norm.forward(&x)?, mode)?.gelu_erf()?;
@@ -381,6 +448,76 @@ mod tests {
         let mut params = Parameters::new(1, &Device::Cpu);
         MultiHeadAttention::new(&mut params, "attention", 512, 8, 0.1).unwrap();
         assert_eq!(params.count(), 1_050_624, "the attention of listing 6.3");
+    }
+
+    /// Value and every gradient of the fused layer against candle's composition and, by the input, against differences.
+    #[test]
+    fn a_fused_layer_equals_the_composition() {
+        for (batch, tokens, width, heads, inner, dropout) in
+            [(1, 1, 1, 1, 1, 0.0), (2, 5, 6, 2, 7, 0.0), (3, 33, 16, 4, 40, 0.2), (40, 3, 32, 1, 17, 0.5)]
+        {
+            let config = TransformerConfig { width, layers: 1, heads, inner, positions: tokens, dropout };
+            let mut params = Parameters::new(1, &Device::Cpu);
+            let layer = Layer::new(&mut params, "layer", config).unwrap();
+            for (i, var) in params.vars().iter().enumerate() {
+                var.set(&(var.as_tensor() + noise(var.dims(), i as u64) * 0.1).unwrap()).unwrap();
+            }
+            let x = Var::from_tensor(&noise(&[batch, tokens, width], 50)).unwrap();
+            let above = noise(&[batch, tokens, width], 51);
+            let kept: Vec<f32> =
+                (0..batch * tokens).map(|i| if i % tokens > 2 && i % 5 == 0 { 0.0 } else { 1.0 }).collect();
+            let padding = Tensor::from_vec(kept, (batch, tokens), &Device::Cpu).unwrap();
+            for padding in [None, Some(&padding)] {
+                let mode = Mode::train(1, 2);
+                let ours = layer.fused(&x, padding, mode).unwrap().unwrap();
+                let theirs = layer.composed(&x, padding, mode).unwrap();
+                assert_close(&values(&ours), &values(&theirs), 2e-5);
+                let loss = |out: &Tensor| (out * &above).unwrap().sum_all().unwrap();
+                let graph = loss(&ours);
+                let their_grads = loss(&theirs).backward().unwrap();
+                // Twice: the second pass has to compute the forward pass again.
+                for _ in 0..2 {
+                    let our_grads = graph.backward().unwrap();
+                    for var in params.vars().iter().chain([&x]) {
+                        let (a, b) = (values(our_grads.get(var).unwrap()), values(their_grads.get(var).unwrap()));
+                        let largest = b.iter().fold(1f32, |m, g| m.max(g.abs()));
+                        assert_close(&a, &b, 1e-5 * largest);
+                    }
+                }
+                let gradient = values(graph.backward().unwrap().get(&x).unwrap());
+                let start = values(&x);
+                for i in (0..start.len()).step_by(1 + start.len() / 5) {
+                    let shifted = |by: f32| {
+                        let mut moved = start.clone();
+                        moved[i] += by;
+                        let moved = Tensor::from_vec(moved, x.dims(), &Device::Cpu).unwrap();
+                        let out = layer.fused(&moved, padding, mode).unwrap().unwrap();
+                        let products = values(&(out * &above).unwrap());
+                        products.iter().map(|&v| f64::from(v)).sum::<f64>()
+                    };
+                    let difference = (shifted(1e-2) - shifted(-1e-2)) / 2e-2;
+                    let own = f64::from(gradient[i]);
+                    assert!((difference - own).abs() < 2e-2 * (1.0 + own.abs()), "{difference} {own}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let mut params = Parameters::new(1, &Device::Cpu);
+        let model = TransformerEncoder::of_tokens(&mut params, "text", SMALL, 20).unwrap();
+        let rows: Vec<Vec<u32>> = (0..90u32).map(|i| (0..1 + i % 8).map(|t| 1 + (7 * i + t) % 19).collect()).collect();
+        let input = crate::bert::padded_ids(&rows, &Device::Cpu).unwrap();
+        let run = |threads: usize| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+                let out = model.forward_in(&input, Mode::train(1, 2)).unwrap();
+                let gradients = Gradients::of(&out.narrow(1, 0, 3).unwrap().sum_all().unwrap(), &params).unwrap();
+                let gradients: Vec<f32> = gradients.iter().filter_map(|(_, g)| g.map(values)).flatten().collect();
+                (values(&out), gradients)
+            })
+        };
+        assert_eq!(run(1), run(3));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod signal;
 pub mod sparse;
 pub mod special;
 pub mod topk;
+pub mod training;
 pub mod transformer;
 
 pub use matrix::{Matrix, TensorError};

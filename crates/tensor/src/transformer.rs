@@ -25,7 +25,7 @@ pub(crate) fn gelu<const FUSED: bool>(x: f32) -> f32 {
 
 /// The error function on f32; beyond 4 it is 1 to the last place.
 #[inline(always)]
-fn erf<const FUSED: bool>(x: f32) -> f32 {
+pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
     const ODD: [f32; 7] = [
         -2.726_142_3e-10,
         2.770_681_4e-8,
@@ -51,7 +51,7 @@ fn erf<const FUSED: bool>(x: f32) -> f32 {
 
 /// `e^x` for `x <= 0`, to about one unit in the last place; below -87 it is 0 or the smallest normal number.
 #[inline(always)]
-fn exp<const FUSED: bool>(x: f32) -> f32 {
+pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to the nearest integer, which then sits in the low bits.
     const SHIFT: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -72,7 +72,7 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0_f32; LANES];
     for chunk in chunks {
@@ -153,8 +153,9 @@ macro_rules! dispatch {
         }
     };
 }
+pub(crate) use dispatch;
 
-dispatch!(fn softmax_row(row: &mut [f32]) = softmax_body);
+dispatch!(pub(crate) fn softmax_row(row: &mut [f32]) = softmax_body);
 dispatch!(fn exp_row(row: &mut [f32], shift: f32, total: &mut f32) = exp_body);
 dispatch!(fn layer_norm_row(row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) = layer_norm_body);
 
