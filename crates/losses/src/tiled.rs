@@ -13,13 +13,17 @@ use eas_tensor::gemm::{Epilogue, PackedMatrix};
 use eas_tensor::transformer::exp_shifted;
 use eas_tensor::{Matrix, kernels};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::ops::{constant, extreme, mask, masked, products, row_products, to_number, widen};
 use crate::{LossError, matrix, normalize, same_shape};
 
-/// Anchors of a strip.
+/// Anchors of a strip; half as many where the candidates are [`MANY`].
 const STRIP: usize = 192;
+/// Values of the candidates from which memory counts for more than a twentieth of the time: their unit rows are then packed anew for each
+/// strip rather than kept in a second layout.
+const MANY: usize = 10 << 20;
 /// Candidates of a block: its logits, 192 KiB, stay in the second-level cache.
 const BLOCK: usize = 256;
 /// Parallel tasks at most, each with blocks of its own.
@@ -183,7 +187,14 @@ struct StripLoss {
 
 impl StripLoss {
     fn compute(&self, a: &[f32], c: &[f32], dim: usize, differentiate: bool) -> (f64, Option<Gradients>) {
-        let job = Job { anchors: a, candidates: c, dim, temperature: self.temperature, who: self.who };
+        let job = Job {
+            anchors: a,
+            candidates: c,
+            dim,
+            temperature: self.temperature,
+            who: self.who,
+            frugal: c.len() >= MANY,
+        };
         if differentiate {
             let (value, a, c) = job.run::<true>();
             (value, Some((a, c)))
@@ -252,15 +263,17 @@ struct Job<'a> {
     dim: usize,
     temperature: f64,
     who: Candidates,
+    /// Keep one layout of the candidates only, and strips of half the height.
+    frugal: bool,
 }
 
 /// Some blocks of candidates with what one thread needs for them.
 struct Part {
     /// Its candidates.
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     /// Each block's unit rows, packed for logits (candidates are outputs).
     forward: Vec<PackedMatrix>,
-    /// Each block's unit rows, packed for the anchors' gradient (candidates are inputs).
+    /// Each block's unit rows, packed for the anchors' gradient (candidates are inputs); empty in a frugal job.
     backward: Vec<PackedMatrix>,
     /// The strip's logits, then exponentials, block after block, each block `(anchors, candidates)`.
     strip: Vec<f32>,
@@ -327,11 +340,13 @@ impl Job<'_> {
         let bound = 1.0 / self.temperature;
         let fixed_shift = (2.0 * bound < 80.0).then_some(bound as f32);
         let mut by_anchor = vec![0.0f32; if GRADIENT { rows * dim } else { 0 }];
-        let (mut unit, mut scaled) = (vec![0.0f32; STRIP * dim], vec![0.0f32; STRIP * dim]);
+        let strip = self.strip();
+        let (mut unit, mut scaled) = (vec![0.0f32; strip * dim], vec![0.0f32; strip * dim]);
+        let pack = |columns: Range<usize>| self.packed_inputs(columns, &candidate_scale);
         let mut loss = 0.0;
         let step = 1.0 / (self.temperature * rows as f64);
-        for from in (0..rows).step_by(STRIP) {
-            let height = STRIP.min(rows - from);
+        for from in (0..rows).step_by(strip) {
+            let height = strip.min(rows - from);
             let unit = &mut unit[..height * dim];
             let scaled = &mut scaled[..height * dim];
             for r in 0..height {
@@ -347,7 +362,7 @@ impl Job<'_> {
                     (self.who.target(from + r), self.who.itself(from + r))
                 });
                 if let Some(shift) = fixed_shift {
-                    part.exponentials::<GRADIENT>(height, &|_| shift);
+                    part.exponentials::<GRADIENT>(height, &|_| shift, &pack);
                 }
             });
             let mut logit = vec![0.0f32; height];
@@ -367,7 +382,7 @@ impl Job<'_> {
                 for (shift, logit) in shift.iter_mut().zip(&logit) {
                     *shift = shift.max(*logit);
                 }
-                parts.par_iter_mut().for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r]));
+                parts.par_iter_mut().for_each(|part| part.exponentials::<GRADIENT>(height, &|r| shift[r], &pack));
             }
             // Relative to the positive: others = sum over the other candidates of exp(logit - positive's logit).
             let mut weights = vec![0.0f64; height];
@@ -428,10 +443,28 @@ impl Job<'_> {
         (loss / rows as f64, by_anchor, by_candidate)
     }
 
+    /// Anchors of a strip.
+    fn strip(&self) -> usize {
+        if self.frugal { STRIP / 2 } else { STRIP }
+    }
+
+    /// The unit rows of some candidates.
+    fn unit(&self, columns: Range<usize>, scale: &[f32]) -> Vec<f32> {
+        let rows = &self.candidates[columns.start * self.dim..columns.end * self.dim];
+        let scaled = rows.chunks_exact(self.dim).zip(&scale[columns]);
+        scaled.flat_map(|(row, scale)| row.iter().map(move |x| x * scale)).collect()
+    }
+
+    /// The unit rows of a block, packed for the anchors' gradient.
+    fn packed_inputs(&self, columns: Range<usize>, scale: &[f32]) -> PackedMatrix {
+        let count = columns.len();
+        PackedMatrix::from_transposed(&self.unit(columns, scale), count, self.dim)
+    }
+
     /// The candidates cut into parts, with their packed unit rows.
     fn parts<const GRADIENT: bool>(&self, columns: usize, scale: &[f32]) -> Vec<Part> {
         let dim = self.dim;
-        let height = STRIP.min(self.anchors.len() / dim);
+        let height = self.strip().min(self.anchors.len() / dim);
         let width = columns.div_ceil(BLOCK).div_ceil(TASKS) * BLOCK;
         (0..columns.div_ceil(width))
             .into_par_iter()
@@ -441,13 +474,8 @@ impl Job<'_> {
                 let (mut forward, mut backward) = (Vec::new(), Vec::new());
                 for from in columns.clone().step_by(BLOCK) {
                     let block = from..columns.end.min(from + BLOCK);
-                    let rows = &self.candidates[block.start * dim..block.end * dim];
-                    let unit: Vec<f32> = rows
-                        .chunks_exact(dim)
-                        .zip(&scale[block.clone()])
-                        .flat_map(|(row, scale)| row.iter().map(move |x| x * scale))
-                        .collect();
-                    if GRADIENT {
+                    let unit = self.unit(block.clone(), scale);
+                    if GRADIENT && !self.frugal {
                         backward.push(PackedMatrix::from_transposed(&unit, block.len(), dim));
                     }
                     let mut matrix = Matrix::zeros(block.len(), dim);
@@ -509,12 +537,18 @@ impl Part {
     }
 
     /// Exponentials in place of logits, their sums, and the part's share of the anchors' gradient.
-    fn exponentials<const GRADIENT: bool>(&mut self, height: usize, shift: &dyn Fn(usize) -> f32) {
+    fn exponentials<const GRADIENT: bool>(
+        &mut self,
+        height: usize,
+        shift: &dyn Fn(usize) -> f32,
+        pack: &dyn Fn(Range<usize>) -> PackedMatrix,
+    ) {
         self.sums[..height].fill(0.0);
         if GRADIENT {
             self.by_anchor.fill(0.0);
         }
         let mut from = 0;
+        let mut start = self.columns.start;
         for (at, packed) in self.forward.iter().enumerate() {
             let width = packed.outputs();
             let block = &mut self.strip[from..from + height * width];
@@ -523,9 +557,16 @@ impl Part {
                 *sum += f64::from(exp_shifted(row, shift(r)));
             }
             if GRADIENT {
-                let out = &mut self.by_anchor[..height * self.backward[at].outputs()];
-                self.backward[at].product(block, out, Epilogue::Residual);
+                let anew;
+                let backward = if let Some(kept) = self.backward.get(at) {
+                    kept
+                } else {
+                    anew = pack(start..start + width);
+                    &anew
+                };
+                backward.product(block, &mut self.by_anchor[..height * backward.outputs()], Epilogue::Residual);
             }
+            start += width;
         }
     }
 
@@ -553,4 +594,31 @@ fn project(gradient: &mut [f32], rows: &[f32], scale: &[f32], dim: usize) {
             *g = (*g - along * x) * scale;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eas_tensor::rng::SplitMix64;
+
+    /// Loss and gradients with one layout of the candidates and with two, over several parts, blocks and strips; temperatures with one shift
+    /// for all rows, and with one a row.
+    #[test]
+    fn a_frugal_job_gives_the_same() {
+        let (pairs, dim) = (700, 12);
+        let mut rng = SplitMix64::new(5);
+        let rows: Vec<f32> = (0..2 * pairs * dim).map(|_| rng.normal() as f32).collect();
+        for temperature in [0.1, 0.01] {
+            for who in [Candidates::BothViews { batch: pairs }, Candidates::Aligned { batch: 2 * pairs }] {
+                let job = |frugal| Job { anchors: &rows, candidates: &rows, dim, temperature, who, frugal };
+                let (loss, a, c) = job(false).run::<true>();
+                let (same, by_a, by_c) = job(true).run::<true>();
+                assert!((loss - same).abs() < 1e-9 * loss.max(1.0), "{loss} {same}");
+                let largest = a.iter().chain(&c).fold(0.0f32, |m, x| m.max(x.abs()));
+                for (x, y) in a.iter().chain(&c).zip(by_a.iter().chain(&by_c)) {
+                    assert!((x - y).abs() <= 1e-5 * largest, "{x} {y}");
+                }
+            }
+        }
+    }
 }
