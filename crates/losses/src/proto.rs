@@ -11,6 +11,11 @@ use crate::{Distance, LossError, matrix, one_a_row};
 pub fn prototypes(support: &Tensor, labels: &[u32], classes: usize) -> Result<Tensor, LossError> {
     let (rows, _) = matrix("support", support)?;
     one_a_row("labels", labels.len(), rows)?;
+    // Labels come from files: one of 4 billion must not take room for as many classes.
+    if classes > rows {
+        let missing = (0..classes).find(|&class| labels.iter().all(|&label| label as usize != class)).unwrap_or(0);
+        return Err(LossError::Name(format!("class {missing} of {classes} has no support")));
+    }
     let mut counts = vec![0usize; classes];
     for (row, &label) in labels.iter().enumerate() {
         *counts.get_mut(label as usize).ok_or(LossError::OutOfRange {

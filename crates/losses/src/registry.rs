@@ -9,13 +9,14 @@ use crate::metric::{
     Angular, AngularMargin, Circle, MultiSimilarity, Neg, PairContrastive, PairLabel, softmax_cross_entropy,
 };
 use crate::mining::{Fallback, Strategy};
+use crate::ops::to_number;
 use crate::proxy::{ArcFace, CosFace, ProxyNca};
 use crate::self_supervised::{BarlowTwins, VicReg, alignment, diversity, mean_squared_difference, uniformity};
 use crate::supervised::{Averaging, WeightedSupCon, sup_con, temporal_similarity};
 use crate::wrapper::Matryoshka;
 use crate::{
-    Distance, InfoNce, LossError, NtXent, PairLayout, Reduction, Triplet, TripletMiner, normalize, proto, queue,
-    ranking, tiled,
+    Distance, InfoNce, LossError, NtXent, PairLayout, Reduction, Triplet, TripletMiner, matrix, normalize, proto,
+    queue, ranking, tiled,
 };
 
 /// A parameter of a loss.
@@ -63,7 +64,7 @@ pub fn entries() -> &'static [Entry] {
 /// Evaluates the loss called `name` on named tensors and its gradient by each of them, in the type that they have.
 ///
 /// Tensors that the loss doesn't take are ignored. An unknown loss or parameter, a missing tensor and a value that can't be read are errors
-/// that say what is known. Integer labels may have any integer or floating-point type.
+/// that say what is known; a NaN or an infinity in an input is one that names the input and the row. Integer labels may have any integer or floating-point type.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -105,7 +106,15 @@ pub fn evaluate(
             }
             return Err(LossError::Name(format!("{name} needs the tensor {input:?}, which isn't there")));
         };
-        let tensor = if DIFFERENTIABLE.contains(&input) && tensor.dtype().is_float() {
+        let numbers = matches!(tensor.dtype(), DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+        if !numbers && (DIFFERENTIABLE.contains(&input) || input == "queue" || tensor.dtype().is_float()) {
+            let dtype = tensor.dtype().as_str();
+            return Err(LossError::Name(format!(
+                "the input {input:?} is of type {dtype}, must be f64, f32, f16 or bf16"
+            )));
+        }
+        finite(input, tensor)?;
+        let tensor = if DIFFERENTIABLE.contains(&input) {
             let var = Var::from_tensor(tensor)?;
             vars.push((input.to_owned(), var.clone()));
             var.into_inner()
@@ -126,6 +135,18 @@ pub fn evaluate(
         gradients.insert(input, gradient);
     }
     Ok(Evaluation { loss: loss.detach(), gradients })
+}
+
+/// An error that names the input and the row of the first NaN or infinity in it.
+fn finite(input: &str, tensor: &Tensor) -> Result<(), LossError> {
+    // One sum tells the usual case without a copy of the tensor; if it isn't finite by overflow alone, the search finds nothing.
+    if !tensor.dtype().is_float() || to_number(&tensor.sum_all()?)?.is_finite() {
+        return Ok(());
+    }
+    let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (value, row) = (values[at], at * tensor.dims().first().copied().unwrap_or(1) / values.len());
+    Err(LossError::Name(format!("the input {input:?} holds {value} at row {row}")))
 }
 
 /// One evaluation: tensors and parameters by name.
@@ -770,7 +791,8 @@ const ENTRIES: &[Entry] = &[
             param("weights", "", "one a prefix, comma-separated; empty: all 1"),
         ],
         run: |c| {
-            let dim = c.anchors()?.dim(1)?;
+            // A width of 0 would be halved for ever.
+            let (_, dim) = matrix("anchors", c.anchors()?)?;
             let list = |name: &str| c.word(name).split(',').map(str::trim).filter(|word| !word.is_empty());
             let unreadable = |_| LossError::Name(format!("dims is {:?}, must be lengths", c.word("dims")));
             let mut dims: Vec<usize> =
