@@ -14,6 +14,7 @@ pub mod fixtures;
 pub mod fvecs;
 pub mod loader;
 pub mod npy;
+pub mod pairs;
 pub mod series;
 pub mod synth;
 mod table;
