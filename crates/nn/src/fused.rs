@@ -96,7 +96,9 @@ fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
 /// The sum of vectors, in order.
 fn total(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0; width];
-    parts.iter().for_each(|part| add_column_sums(part, &mut sums));
+    for part in parts {
+        add_column_sums(part, &mut sums);
+    }
     sums
 }
 
@@ -238,7 +240,9 @@ impl CustomOp1 for UnitRows {
         out.par_chunks_mut(PART * width).zip(inverses.par_chunks_mut(PART)).for_each(|(rows, inverses)| {
             for (row, inverse) in rows.chunks_exact_mut(width).zip(inverses) {
                 *inverse = 1.0 / (eas_tensor::kernels::dot(row, row) + 1e-12).sqrt();
-                row.iter_mut().for_each(|x| *x *= *inverse);
+                for x in row {
+                    *x *= *inverse;
+                }
             }
         });
         *self.inverses.lock().unwrap_or_else(PoisonError::into_inner) = inverses;
@@ -738,7 +742,7 @@ impl InplaceOp2 for Update<'_> {
         let ([own1, own2], [new1, new2]) = (betas.map(|b| b as f32), betas.map(|b| (1.0 - b) as f32));
         let [first, second] = corrections.map(|c| c as f32);
         let (epsilon, rate, shrink) = (epsilon as f32, learning_rate as f32, shrink as f32);
-        let update = |(((weight, mean), square), gradient): (((&mut [f32], &mut [f32]), &mut [f32]), &[f32])| {
+        let update = |weight: &mut [f32], mean: &mut [f32], square: &mut [f32], gradient: &[f32]| {
             for (((w, m), v), &g) in weight.iter_mut().zip(mean).zip(square).zip(gradient) {
                 *m = *m * own1 + g * new1;
                 *v = *v * own2 + (g * g) * new2;
@@ -747,14 +751,14 @@ impl InplaceOp2 for Update<'_> {
             }
         };
         if weight.len() <= UPDATE {
-            update((((weight, mean), square), gradient));
+            update(weight, mean, square, gradient);
         } else {
             weight
                 .par_chunks_mut(UPDATE)
                 .zip(mean.par_chunks_mut(UPDATE))
                 .zip(square.par_chunks_mut(UPDATE))
                 .zip(gradient.par_chunks(UPDATE))
-                .for_each(update);
+                .for_each(|(((weight, mean), square), gradient)| update(weight, mean, square, gradient));
         }
         Ok(())
     }

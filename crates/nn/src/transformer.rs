@@ -507,7 +507,7 @@ mod tests {
     fn the_number_of_threads_changes_no_bit() {
         let mut params = Parameters::new(1, &Device::Cpu);
         let model = TransformerEncoder::of_tokens(&mut params, "text", SMALL, 20).unwrap();
-        let rows: Vec<Vec<u32>> = (0..90u32).map(|i| (0..1 + i % 8).map(|t| 1 + (7 * i + t) % 19).collect()).collect();
+        let rows: Vec<Vec<u32>> = (0..90u32).map(|i| (0..=i % 8).map(|t| 1 + (7 * i + t) % 19).collect()).collect();
         let input = crate::bert::padded_ids(&rows, &Device::Cpu).unwrap();
         let run = |threads: usize| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {

@@ -110,7 +110,9 @@ fn column_sums_body<const FUSED: bool>(rows: &[f32], sums: &mut [f32]) {
 #[inline(always)]
 fn attention_row_body<const FUSED: bool>(row: &mut [f32], scale: f32, hidden: &[f32]) {
     if hidden.is_empty() {
-        row.iter_mut().for_each(|x| *x *= scale);
+        for x in row.iter_mut() {
+            *x *= scale;
+        }
     } else {
         for (x, h) in row.iter_mut().zip(hidden) {
             *x = mul_add::<FUSED>(*x, scale, *h);
@@ -488,7 +490,9 @@ mod tests {
             let mut by_x = vec![1.0; x.len()];
             let (mut by_gain, mut by_bias) = (vec![0.0; width], vec![0.0; width]);
             layer_norm_backward(&x, &statistics, &gain, &above, &mut by_x, &mut by_gain, &mut by_bias);
-            by_x.iter_mut().for_each(|g| *g -= 1.0);
+            for g in &mut by_x {
+                *g -= 1.0;
+            }
             assert_slope(&x, &by_x, 5e-3, |x| weighted(&run(x, &gain, &bias).0, &above));
             assert_slope(&gain, &by_gain, 1e-3, |gain| weighted(&run(&x, gain, &bias).0, &above));
             assert_slope(&bias, &by_bias, 1e-3, |bias| weighted(&run(&x, &gain, bias).0, &above));

@@ -138,6 +138,7 @@ fn layer_norm_body<const FUSED: bool>(row: &mut [f32], gain: &[f32], bias: &[f32
 macro_rules! dispatch {
     ($(#[$doc:meta])* $visibility:vis fn $name:ident($($arg:ident: $type:ty),*) = $body:ident) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments, reason = "with the instruction set, where the body has seven")]
         $visibility fn $name(simd: Simd, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
