@@ -617,7 +617,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 48 }))]
         #[test]
         fn sums_are_those_of_the_naive_loop(parts in 1usize..70, len in 0usize..100, seed in any::<u64>()) {
             let (table, codes, packed) = world(parts, len, seed);

@@ -399,6 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn packing_the_transpose_is_packing_the_matrix() {
         let mut rng = crate::rng::SplitMix64::new(5);
         for (outputs, inputs) in [(1, 1), (16, 3), (17, 400), (33, 769)] {
@@ -428,6 +429,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn products_equal_dot_products_in_double_precision_for_every_remainder() {
         for (n, m, dim) in [(1, 1, 1), (6, 16, 384), (7, 17, 385), (13, 33, 800), (97, 5, 3), (200, 40, 64)] {
             let (a, b) = (random(n, dim, 1), random(m, dim, 2));
@@ -457,6 +459,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn a_row_of_the_product_depends_on_its_own_operands_only() {
         let (a, b) = (random(50, 300, 5), random(30, 300, 6));
         let all = matmul_transposed(&a, &b).unwrap();

@@ -522,6 +522,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn long_vectors_agree_with_the_exact_sum() {
         for n in [256, 384, 768, 3_072, 100_003] {
             let (a, b) = vectors(n, 5);

@@ -124,6 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_part_of_a_file_reads_as_numbers() {
         let path = std::env::temp_dir().join(format!("eas-mapped-{}", std::process::id()));
         let mut file = File::create_new(&path).unwrap();

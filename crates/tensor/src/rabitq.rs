@@ -396,6 +396,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn rotations_keep_products_and_spread_single_coordinates() {
         let mut rng = SplitMix64::new(1);
         for dim in [1, 3, 16, 25, 64, 100, 384] {
@@ -447,6 +448,7 @@ mod tests {
 
     /// The error is within five of the paper's standard deviations, and none is left in the mean over many rotations.
     #[test]
+    #[cfg_attr(miri, ignore = "long")]
     fn distances_are_estimated_without_bias_and_within_the_bound() {
         let dim = 128;
         let (mut sum, mut size, mut count) = (0.0, 0.0, 0.0);
@@ -470,7 +472,8 @@ mod tests {
     #[test]
     fn kernels_equal_the_definition() {
         let mut rng = SplitMix64::new(9);
-        for dim in [16, 32, 48, 384, 1_024, 2_000] {
+        let dims = [16, 32, 48, 384, 1_024, 2_000];
+        for &dim in if cfg!(miri) { &dims[..3] } else { &dims } {
             let rotation = Rotation::new(dim, 5);
             let padded = rotation.padded();
             let codes: Vec<u8> = (0..block_bytes(padded)).map(|_| rng.next_u64() as u8).collect();
