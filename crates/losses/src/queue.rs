@@ -247,8 +247,8 @@ impl NegativeQueue {
             return refused(format!("slot {pointer} can't be next in a queue of {filled} rows of {}", own[0]));
         }
         let rows = Matrix::from_vec(filled, dim, rows.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)?;
-        let off = |row: &[f32]| !((row.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
-        if let Some(row) = rows.iter_rows().position(off) {
+        let is_unit = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4;
+        if let Some(row) = rows.iter_rows().position(|row| !is_unit(row)) {
             return refused(format!("row {row} of the saved queue doesn't have length 1"));
         }
         self.rows.as_mut_slice()[..filled * dim].copy_from_slice(rows.as_slice());

@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<()> {
 
     page.section("The cycle");
     let world = FamilyWorld::new(page.seed_or(5))?;
-    let cycle = Cycle { ids: 1_000, steps: page.size(400, 1_200), batch: 64, seed: page.seed() };
+    let cycle = Cycle { ids: 1_000, steps: 400, batch: 64, seed: page.seed() };
     let all: Vec<u64> = (0..1_000).collect();
     let (mut broken, mut log) = (0, Vec::new());
     let trained = cycle.train(&world, |encoder, step| {
