@@ -156,11 +156,8 @@ fn main() -> anyhow::Result<()> {
     page.claim("automatic matches are right").within(0.06).at_least(precision, 0.80);
     page.claim("more often than stage 1 alone, by .10").within(0.08).at_least(precision - precision_alone, 0.10);
     page.claim("raising t2 never adds a match").all(sweep.windows(2), |w| w[1].1 <= w[0].1);
-    page.claim("the review rate is reviews over queries").close(
-        stats.review_rate(),
-        reviewed as f64 / held_out.len() as f64,
-        1e-12,
-    );
+    let counted = reviewed as f64 / held_out.len() as f64;
+    page.claim("the review rate is reviews over queries").close(stats.review_rate() - counted, 0.0, 1e-12);
     page.finish()
 }
 

@@ -135,7 +135,7 @@ fn main() -> anyhow::Result<()> {
     page.claim("its precision at 1% same, as foretold").close(rules[2].1.precision_at(0.01)?, once.precision(), 0.12);
     page.claim("is below").at_most(once.precision(), 0.65);
     page.claim("which a threshold for 1% same repairs").at_least(judged[3][2].precision(), once.precision() + 0.2);
-    page.claim("a prior is a cost").equals(rarer.threshold, cheaper.threshold);
+    page.claim("a prior is a cost").equals(rarer.threshold == cheaper.threshold, true);
     page.finish()
 }
 
