@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use eas_data::pairs::hypernym_glosses;
+use eas_data::wordnet::WordNet;
 use eas_eval::ir::IrReport;
+use eas_nn::bert::BertConfig;
+use eas_nn::bert_encoder::BertEncoder;
 use eas_nn::finetune::{EmbeddingFineTuner, Example, TokenEncoder, TokenIds, Trainable};
 use eas_tensor::Matrix;
 use eas_tensor::kernels::norm;
 use eas_tensor::rng::SplitMix64;
 use eas_text::encoder::SentenceEncoder;
+use eas_text::minilm::MiniLm;
 use eas_text::static_encoder::StaticEncoder;
 
 /// What a product is for, and the coined name of the line that serves it. No text says which belongs to which.
@@ -214,6 +219,73 @@ impl Shop {
         let (queries, texts) = self.texts();
         let report = self.report(&self.words.encode(&encoder, &queries)?, &self.words.encode(&encoder, &texts)?)?;
         Ok((encoder, report))
+    }
+}
+
+/// MiniLM with its last layers to tune.
+#[derive(Debug)]
+pub struct Transformer {
+    published: MiniLm,
+    layers: usize,
+}
+
+impl Transformer {
+    /// An error that says what to run when the model isn't here.
+    pub fn load(layers: usize) -> anyhow::Result<Self> {
+        Ok(Self { published: MiniLm::load()?, layers })
+    }
+
+    /// Tunes on `train` and reports, before and after, how `held_out` pairs' first texts find their second among `corpus`; texts of at most
+    /// 32 tokens.
+    pub fn tune(
+        &self,
+        tuner: EmbeddingFineTuner,
+        train: &[(&str, &str)],
+        held_out: &[(&str, usize)],
+        corpus: &[&str],
+    ) -> anyhow::Result<[IrReport; 2]> {
+        let weights = eas_data::root().join("models/all-MiniLM-L6-v2/model.safetensors");
+        let encoder = BertEncoder::load(weights, BertConfig::MINI_LM_L6, self.layers)?;
+        let ids = |text: &str| self.published.tokenizer().model_ids(text, 32);
+        let queries: Vec<TokenIds> = held_out.iter().map(|(query, _)| ids(query)).collect();
+        let texts: Vec<TokenIds> = corpus.iter().map(|text| ids(text)).collect();
+        let own: Vec<Vec<usize>> = held_out.iter().map(|&(_, at)| vec![at]).collect();
+        let report = || -> anyhow::Result<IrReport> {
+            let encode = |texts: &[TokenIds]| encoder.encode(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            Ok(IrReport::new(&encode(&queries)?, &encode(&texts)?, &own)?)
+        };
+        let before = report()?;
+        let examples: Vec<Example> = train.iter().map(|(a, b)| Example::Pair(ids(a), ids(b))).collect();
+        tuner.run(&encoder, &examples)?;
+        Ok([before, report()?])
+    }
+
+    /// [`tune`](Self::tune) on the first `n` products; the last `queries` products' queries among the last `texts` texts.
+    pub fn tune_on_shop(
+        &self,
+        tuner: EmbeddingFineTuner,
+        shop: &Shop,
+        [n, queries, texts]: [usize; 3],
+    ) -> anyhow::Result<[IrReport; 2]> {
+        let train: Vec<(&str, &str)> = shop.products[..n].iter().map(|p| (p.query.as_str(), p.text.as_str())).collect();
+        let last = &shop.products[shop.products.len() - texts..];
+        let corpus: Vec<&str> = last.iter().map(|product| product.text.as_str()).collect();
+        let held_out = (texts - queries..texts).map(|at| (last[at].query.as_str(), at));
+        self.tune(tuner, &train, &held_out.collect::<Vec<_>>(), &corpus)
+    }
+
+    /// [`tune`](Self::tune) on `n` glosses and those of their hypernyms, measured on 500 synsets that training has not seen.
+    pub fn tune_on_hypernyms(
+        &self,
+        tuner: EmbeddingFineTuner,
+        wordnet: &WordNet,
+        n: usize,
+    ) -> anyhow::Result<[IrReport; 2]> {
+        let split = hypernym_glosses(wordnet, n, 500, tuner.seed)?;
+        let held_out: Vec<(&str, usize)> =
+            split.held_out.iter().enumerate().map(|(at, &(query, _))| (query, at)).collect();
+        let corpus: Vec<&str> = split.held_out.iter().map(|&(_, above)| above).collect();
+        self.tune(tuner, &split.train, &held_out, &corpus)
     }
 }
 
