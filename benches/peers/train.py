@@ -122,7 +122,8 @@ if flags.peer:
     sys.exit()
 
 environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-environment |= {"OMP_NUM_THREADS": str(flags.threads), "RAYON_NUM_THREADS": str(flags.threads)}
+# CANDLE_NUM_THREADS is what .cargo/config.toml sets for programs that cargo runs.
+environment |= {"OMP_NUM_THREADS": str(flags.threads), "RAYON_NUM_THREADS": str(flags.threads), "CANDLE_NUM_THREADS": "1"}
 folder = tempfile.mkdtemp()
 for name, steps in STEPS.items():
     if flags.only and flags.only != name:
