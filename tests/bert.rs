@@ -6,9 +6,8 @@ use eas_nn::bert::{Bert, BertConfig, padded_ids};
 use eas_nn::encoders::Encoder;
 use eas_nn::params::Parameters;
 use eas_tensor::Matrix;
-use eas_text::TextError;
 use eas_text::encoder::SentenceEncoder;
-use eas_text::minilm::{MAX_TOKENS, MiniLm};
+use eas_text::minilm::MAX_TOKENS;
 use std::path::Path;
 
 fn largest_difference(a: &Matrix, b: &Matrix) -> f32 {
@@ -19,14 +18,7 @@ fn largest_difference(a: &Matrix, b: &Matrix) -> f32 {
 
 #[test]
 fn bert_on_tensors_equals_minilm_and_the_reference() {
-    let fast = match MiniLm::load() {
-        Ok(model) => model,
-        Err(TextError::MissingModel { command, .. }) => {
-            eprintln!("skipped: all-MiniLM-L6-v2 isn't here, run {command}");
-            return;
-        }
-        Err(other) => panic!("{other}"),
-    };
+    let Some(fast) = eas_tests::minilm() else { return };
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/text/tests/golden");
     let sentences = std::fs::read_to_string(golden.join("minilm_sentences.txt")).expect("golden sentences");
     let want = eas_data::npy::read_f32(golden.join("minilm_sentences.npy")).expect("golden vectors");

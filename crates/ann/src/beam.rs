@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use eas_tensor::buffer::Buffer;
 
 use crate::AnnError;
+use crate::index::{ordered_bits, ordered_value};
 
 /// Marks a free place in a list of links.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -57,17 +58,12 @@ pub(crate) struct Near(u64);
 impl Near {
     #[inline]
     pub(crate) fn new(distance: f32, node: u32) -> Self {
-        // Flips the sign bit of positive numbers and every bit of negative ones: integers in the order of the floats.
-        let bits = distance.to_bits();
-        let ordered = bits ^ (((bits as i32 >> 31) as u32) | 1 << 31);
-        Self(u64::from(ordered) << 32 | u64::from(node) << 1)
+        Self(u64::from(ordered_bits(distance)) << 32 | u64::from(node) << 1)
     }
 
     #[inline]
     pub(crate) fn distance(self) -> f32 {
-        let ordered = (self.0 >> 32) as u32;
-        let bits = if ordered >> 31 == 1 { ordered ^ 1 << 31 } else { !ordered };
-        f32::from_bits(bits)
+        ordered_value((self.0 >> 32) as u32)
     }
 
     #[inline]

@@ -237,15 +237,17 @@ pub(crate) fn keep_best<Id: Ord + Copy>(heap: &mut BinaryHeap<Candidate<Id>>, ca
     }
 }
 
-/// Bits of a float that order as its value does: flip all of a negative one, the sign of another.
+/// Bits of a float that order as `f32::total_cmp` does: every bit of a negative one flipped, the sign of another.
+#[inline]
 pub(crate) fn ordered_bits(value: f32) -> u32 {
     let bits = value.to_bits();
-    bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 }
+    bits ^ (((bits as i32 >> 31) as u32) | 1 << 31)
 }
 
 /// The float of [`ordered_bits`].
+#[inline]
 pub(crate) fn ordered_value(bits: u32) -> f32 {
-    f32::from_bits(bits ^ if bits >> 31 == 1 { 1 << 31 } else { u32::MAX })
+    f32::from_bits(if bits >> 31 == 1 { bits ^ 1 << 31 } else { !bits })
 }
 
 /// Collects the places of the `wanted` smallest distances: a buffer of twice as many that is cut when it is full. Cheaper than a heap for

@@ -7,7 +7,8 @@
 //!    codebooks spends its bits well.
 //! 3. A search scans the lists of the `nprobe` nearest cells. The distance to a code is the sum of one table entry a part
 //!    (*asymmetric distance computation*: the query itself isn't quantized).
-//! 4. With `rerank` the best codes are compared with the query once more, by their full vectors.
+//! 4. With `rerank` the best codes are compared with the query once more, by their full vectors, nearest code first, until what codes err
+//!    by can't bring a further one among the best.
 //!
 //! With 4 bits the tables fit into vector registers, and a list is scanned 32 codes at a time ([`eas_tensor::fastscan`]). With
 //! `opq_iterations` the residuals are rotated first so that the parts share the variance (Ge, He, Ke and Sun, "Optimized product
