@@ -323,8 +323,8 @@ impl NtXent {
         })
     }
 
-    /// Refuses a batch whose twins are no more alike than its other pairs: the sign of a wrong layout. Meant for a first batch of
-    /// identical or nearly identical views.
+    /// Refuses a batch, shape `(2 batch, dim)`, whose twins are no more alike than its other pairs: the sign of a wrong layout. Meant for a
+    /// first batch of a few identical or nearly identical views: among many, how alike wrong twins are differs little from how alike the rest is.
     pub fn check_layout(&self, views: &Tensor) -> Result<(), LossError> {
         let metrics = self.forward(views)?.metrics;
         if metrics.similarity_gap > 0.0 {

@@ -155,7 +155,7 @@ pub fn gelu_into(x: &[f32], out: &mut [f32]) {
     gelu_slice(Simd::detect(), x, out);
 }
 
-/// Multiplies the gradient by `gelu(x)` with the slope of GELU at `x`: the gradient by `x`.
+/// Multiplies `gradient`, which is that by `gelu(x)`, with the slope of GELU at `x`: it becomes the gradient by `x`.
 ///
 /// # Panics
 ///
