@@ -17,6 +17,9 @@ use crate::{AnnError, FlatIndex, Hnsw, HnswConfig, Selection};
 
 const KIND: [u8; 4] = *b"SHRD";
 const MANIFEST: &str = "manifest";
+/// Numbers that a search compares (a fraction of a millisecond) from which it pays to ask shards side by side. Below it a search that
+/// waits for a thread, which may be building another shard, waits longer than it works.
+const PARALLEL_FROM: usize = 1 << 20;
 
 /// The bucket of `key` among `buckets`: when a bucket is added, only the keys that move to it change place
 /// (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", 2014). 0 when there are no buckets.
@@ -177,6 +180,14 @@ impl Inner {
         }
     }
 
+    /// Numbers that a search compares, about.
+    fn compared(&self) -> usize {
+        match self {
+            Self::Flat(flat) => flat.len() * flat.dim(),
+            Self::Hnsw(hnsw) => hnsw.len().min(hnsw.config().ef.saturating_mul(hnsw.config().m)) * hnsw.dim(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Flat(flat) => flat.bytes(),
@@ -309,8 +320,12 @@ impl ShardedIndex {
         keep: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Covered, AnnError> {
         let live = self.answering()?;
-        let lists =
-            live.par_iter().map(|shard| shard.index().search_where(query, k, keep)).collect::<Result<Vec<_>, _>>()?;
+        let ask = |shard: &&Shard| shard.index().search_where(query, k, keep);
+        let work: usize = live.iter().map(|shard| shard.contents.compared()).sum();
+        let lists: Vec<Vec<Hit>> = match work {
+            PARALLEL_FROM.. => live.par_iter().map(ask).collect::<Result<_, _>>()?,
+            _ => live.iter().map(ask).collect::<Result<_, _>>()?,
+        };
         let answered: usize = live.iter().map(|shard| shard.index().len()).sum();
         Ok(Covered {
             hits: merge_hits(self.metric, &lists, k),

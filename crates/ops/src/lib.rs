@@ -17,6 +17,8 @@ mod error;
 pub mod loadgen;
 pub mod metrics;
 pub mod pool;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sim;
 pub mod slo;
 pub mod spans;

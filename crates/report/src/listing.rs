@@ -2,6 +2,7 @@
 
 use std::cell::Cell as Flag;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -34,6 +35,9 @@ struct Flags {
     /// Engine that holds the vectors: this library, or a Milvus server (see scripts/milvus.sh)
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
+    /// Go on as an HTTP server at this address when the listing is done, where it has something to serve
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    serve: Option<SocketAddr>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -41,7 +45,7 @@ struct Flags {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Rewrite the committed output under expected/
-    #[arg(long, conflicts_with_all = ["seed", "full", "device", "backend"])]
+    #[arg(long, conflicts_with_all = ["seed", "full", "device", "backend", "serve"])]
     bless: bool,
 }
 
@@ -117,6 +121,7 @@ struct Asked {
     device: Flag<bool>,
     encoder: Flag<bool>,
     backend: Flag<bool>,
+    serve: Flag<bool>,
 }
 
 /// The run of one listing: takes the flags, prints what is shown, collects the claims.
@@ -213,6 +218,12 @@ impl Listing {
     pub fn backend(&self) -> BackendChoice {
         self.asked.backend.set(true);
         self.flags.backend
+    }
+
+    /// The address to serve at after [`finish`](Self::finish), if asked for.
+    pub fn serve(&self) -> Option<SocketAddr> {
+        self.asked.serve.set(true);
+        self.flags.serve
     }
 
     /// The folder for charts and other files of this run, created when missing.
@@ -354,6 +365,7 @@ impl Listing {
         let unused = [
             (self.flags.seed.is_some() && !self.asked.seed.get(), "--seed", "nothing in it is random"),
             (self.flags.full && !self.asked.size.get(), "--full", "it has one size"),
+            (self.flags.serve.is_some() && !self.asked.serve.get(), "--serve", "it has nothing to serve"),
             (
                 self.flags.device != DeviceChoice::Cpu && !self.asked.device.get(),
                 "--device",
@@ -505,6 +517,9 @@ mod tests {
         assert_eq!((plain.seed(), plain.seed_or(7), plain.full(), plain.size(1, 2)), (42, 7, false, 1));
         assert_eq!((plain.encoder(), plain.device()), (EncoderChoice::Static, DeviceChoice::Cpu));
         assert_eq!(plain.backend(), BackendChoice::Own);
+        assert_eq!(plain.serve(), None);
+        assert_eq!(page(&["--serve"]).0.serve(), Some(([127, 0, 0, 1], 8080).into()));
+        assert_eq!(page(&["--serve", "0.0.0.0:80"]).0.serve(), Some(([0, 0, 0, 0], 80).into()));
         let flags = "--seed 9 --full --encoder minilm --device cuda --backend milvus";
         let (set, _) = page(&flags.split(' ').collect::<Vec<_>>());
         assert_eq!((set.seed(), set.seed_or(7), set.size(1, 2)), (9, 9, 2));
@@ -520,6 +535,8 @@ mod tests {
             &["--encoder", "bert"],
             &["--bless", "--seed", "1"],
             &["--bless", "--backend", "milvus"],
+            &["--bless", "--serve"],
+            &["--serve", "8080"],
         ] {
             assert!(matches!(open(Path::new("."), arguments).0, Err(Refusal::Usage(_))), "{arguments:?}");
         }

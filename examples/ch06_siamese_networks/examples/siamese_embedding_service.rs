@@ -1,24 +1,24 @@
 //! Listing 6.11: a service of embeddings. A cache that forgets what was used least recently, batches without repetitions, and answers while
 //! the encoder fails.
 //!
-//! cargo run --release --example siamese_embedding_service
+//! cargo run --release --example siamese_embedding_service              (--serve 127.0.0.1:8080: then over HTTP)
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use candle_core::Device;
-use ch06_siamese_networks::digit_net::tensor;
 use ch06_siamese_networks::digits::Digits;
 use ch06_siamese_networks::glyph_net::{PkTraining, batch_hard};
+use ch06_siamese_networks::pictures::{Picture, encode_with};
 use eas_data::synth::zipf::Zipf;
-use eas_nn::encoders::{Encoder, Mlp};
+use eas_nn::encoders::Mlp;
 use eas_nn::params::Parameters;
 use eas_ops::cache::{Policy, replay};
 use eas_ops::clock::SystemClock;
-use eas_ops::embedding::{EmbeddingService, Fallback, Health, Item, Key, ServiceConfig};
+use eas_ops::embedding::{EmbeddingService, Fallback, Health, Item, ServiceConfig};
+use eas_ops::serve::{HttpConfig, Server};
 use eas_report::{Chart, Table, duration, pct};
-use eas_tensor::Matrix;
 
 const CAPACITIES: [usize; 3] = [50, 200, 1_000];
 
@@ -135,37 +135,12 @@ fn main() -> anyhow::Result<()> {
     page.claim("a failing encoder: stale or an error, and degraded; a new model: a miss, and healthy")
         .equals(outcomes, [(true, true), (true, true), (false, true), (true, true)]);
     page.claim("the same bytes in another shape have another key").equals(tall.key() == pictures[0].key(), false);
-    page.finish()
-}
-
-/// A picture of a digit.
-#[derive(Clone)]
-struct Picture {
-    shape: [usize; 2],
-    pixels: Vec<f32>,
-}
-
-impl Picture {
-    fn new(pixels: &[f32]) -> Self {
-        Self { shape: [8, 8], pixels: pixels.to_vec() }
+    let address = page.serve();
+    page.finish()?;
+    if let Some(address) = address {
+        let server = Server::start(address, Arc::new(service_of_all), Picture::read, HttpConfig::default())?;
+        println!("POST http://{}/embed or /similar, GET /stats or /health; Ctrl-C ends it.", server.address());
+        server.wait()?;
     }
-}
-
-impl Item for Picture {
-    fn key(&self) -> Key {
-        let bytes: Vec<u8> = self.pixels.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Key::of("f32", &self.shape, &bytes)
-    }
-}
-
-fn encode_with(encoder: &Mlp) -> impl Fn(&[&Picture]) -> Result<Vec<Vec<f32>>, String> + Send + Sync + use<> {
-    let encoder = encoder.clone();
-    move |pictures| {
-        let encode = || -> anyhow::Result<Matrix> {
-            let rows: Vec<&[f32]> = pictures.iter().map(|picture| &*picture.pixels).collect();
-            Ok(encoder.encode(&tensor(&Matrix::from_rows(&rows)?)?)?)
-        };
-        let embeddings = encode().map_err(|error| error.to_string())?;
-        Ok(embeddings.iter_rows().map(<[f32]>::to_vec).collect())
-    }
+    Ok(())
 }

@@ -7,4 +7,5 @@ pub mod digits;
 pub mod drift;
 pub mod enrolment;
 pub mod glyph_net;
+pub mod pictures;
 pub mod twenty;
