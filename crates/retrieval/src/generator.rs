@@ -2,6 +2,7 @@
 //!
 //! [`OpenAiGenerator`] speaks plain HTTP, which is what a local model server (llama.cpp, vLLM, Ollama) offers.
 
+use crate::paraphrase::Paraphraser;
 use crate::query::Query;
 use eas_text::values::{Date, Value};
 use serde_json::{Value as Json, json};
@@ -244,15 +245,30 @@ impl OpenAiGenerator {
 
     /// The request for `query` and `contexts`: passages numbered from 1, then the question.
     pub fn request(&self, query: &Query, contexts: &[Context]) -> Json {
+        self.chat(INSTRUCTION, &prompt(query, contexts), 0.0, self.config.max_tokens)
+    }
+
+    /// The request for the model's reply to `message`, under `instruction`.
+    fn chat(&self, instruction: &str, message: &str, temperature: f64, max_tokens: u32) -> Json {
         json!({
             "model": self.config.model,
-            "temperature": 0,
-            "max_tokens": self.config.max_tokens,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
             "messages": [
-                { "role": "system", "content": INSTRUCTION },
-                { "role": "user", "content": prompt(query, contexts) },
+                { "role": "system", "content": instruction },
+                { "role": "user", "content": message },
             ],
         })
+    }
+
+    /// Sends a request and gives the text of the reply, without white space around it.
+    fn complete(&self, request: &Json) -> Result<String, GenerateError> {
+        let body = self.post(&request.to_string())?;
+        let malformed =
+            |problem: String| GenerateError::Malformed { url: self.url.clone(), problem, start: start_of(&body) };
+        let parsed: Json = serde_json::from_str(&body).map_err(|e| malformed(format!("what isn't JSON ({e})")))?;
+        let text = parsed["choices"][0]["message"]["content"].as_str();
+        Ok(text.ok_or_else(|| malformed("JSON without choices[0].message.content".into()))?.trim().to_owned())
     }
 
     /// Posts the request until it is answered with something else than "try later", at most `attempts` times.
@@ -307,18 +323,25 @@ impl OpenAiGenerator {
 
 impl Generator for OpenAiGenerator {
     fn generate(&self, query: &Query, contexts: &[Context]) -> Result<Answer, GenerateError> {
-        let body = self.post(&self.request(query, contexts).to_string())?;
-        let malformed =
-            |problem: String| GenerateError::Malformed { url: self.url.clone(), problem, start: start_of(&body) };
-        let parsed: Json = serde_json::from_str(&body).map_err(|e| malformed(format!("what isn't JSON ({e})")))?;
-        let text = parsed["choices"][0]["message"]["content"]
-            .as_str()
-            .ok_or_else(|| malformed("JSON without choices[0].message.content".into()))?
-            .trim();
+        let text = self.complete(&self.request(query, contexts))?;
         if text.is_empty() || text.contains(NOT_FOUND) {
             return Ok(Answer::abstain());
         }
-        Ok(Answer { text: text.to_owned(), citations: cited(text, contexts), ..Answer::default() })
+        Ok(Answer { citations: cited(&text, contexts), text, ..Answer::default() })
+    }
+}
+
+const REWORD: &str = "Say the same as the user's text in other words. Reply with the new text alone.";
+
+/// The model at temperature 0.7, in at most twice as many tokens as the text has words. A text that it has nothing to say to stays.
+impl Paraphraser for OpenAiGenerator {
+    fn paraphrase(&self, text: &str) -> Result<String, GenerateError> {
+        let words = u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX);
+        if words == 0 {
+            return Ok(text.to_owned());
+        }
+        let reworded = self.complete(&self.chat(REWORD, text, 0.7, words.saturating_mul(2)))?;
+        Ok(if reworded.is_empty() { text.to_owned() } else { reworded })
     }
 }
 
@@ -374,64 +397,8 @@ fn start_of(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader, Read, Write};
+    use crate::testing::{completion, reply, server};
     use std::net::TcpListener;
-    use std::sync::mpsc::{Receiver, channel};
-    use std::thread::JoinHandle;
-
-    /// A server that answers each connection with the next of `replies` and hands over what it received. An empty reply means silence.
-    fn server(replies: Vec<Vec<u8>>) -> (String, Receiver<String>, JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
-        let (sender, received) = channel();
-        let handle = std::thread::spawn(move || {
-            let mut silent = Vec::new();
-            for reply in replies {
-                let (stream, _) = listener.accept().expect("a client");
-                let mut reader = BufReader::new(stream);
-                let mut length = 0;
-                let mut head = String::new();
-                loop {
-                    let mut line = String::new();
-                    reader.read_line(&mut line).expect("a header line");
-                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().expect("a length");
-                    }
-                    if line == "\r\n" || line.is_empty() {
-                        break;
-                    }
-                    head.push_str(&line);
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).expect("the body");
-                sender.send(head + "\n" + &String::from_utf8_lossy(&body)).expect("the test waits");
-                let mut stream = reader.into_inner();
-                if reply.is_empty() {
-                    silent.push(stream);
-                } else {
-                    // A client that stops at its limit closes the connection: that is no failure of the server.
-                    let _ = stream.write_all(&reply);
-                }
-            }
-            // Connections that were not answered stay open until the test is over.
-            if !silent.is_empty() {
-                std::thread::sleep(Duration::from_millis(600));
-            }
-        });
-        (url, received, handle)
-    }
-
-    fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-        let mut out =
-            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len())
-                .into_bytes();
-        out.extend_from_slice(body);
-        out
-    }
-
-    fn completion(text: &str) -> Vec<u8> {
-        reply("200 OK", "", json!({ "choices": [{ "message": { "content": text } }] }).to_string().as_bytes())
-    }
 
     fn client(url: &str) -> OpenAiGenerator {
         let mut config = OpenAiConfig::new(url, "small");
@@ -568,5 +535,19 @@ mod tests {
         assert!(of(|c| c.base_url = "ftp://x".into()).contains("ftp://x"));
         assert!(of(|c| c.attempts = 0).contains("attempts is 0"));
         assert!(of(|c| c.timeout = Duration::ZERO).contains("timeout"));
+    }
+
+    #[test]
+    fn a_text_is_reworded_in_twice_its_words_and_stays_when_there_is_no_reply() {
+        let (url, received, handle) = server(vec![completion("  A reservoir for water.\n"), completion("")]);
+        let client = client(&url);
+        assert_eq!(client.paraphrase("a water tank").expect("a reply"), "A reservoir for water.");
+        assert_eq!(client.paraphrase("a water tank").expect("a reply"), "a water tank");
+        assert_eq!(client.paraphrase(" ").expect("nothing to ask"), " ");
+        handle.join().expect("the server ends");
+        let requests: Vec<String> = received.iter().collect();
+        for part in ["\"max_tokens\":6", "\"temperature\":0.7", "\"content\":\"a water tank\""] {
+            assert!(requests[0].contains(part), "{part} is missing in {}", requests[0]);
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod mmr;
 pub mod multi_vector;
 pub mod multimodal;
 pub mod papers;
+pub mod paraphrase;
 pub mod planner;
 pub mod query;
 pub mod rag;
