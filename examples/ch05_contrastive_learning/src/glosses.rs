@@ -48,14 +48,9 @@ impl GlossSet {
     pub fn draw(wordnet: &WordNet, seed: u64) -> anyhow::Result<Self> {
         let mut rows: [Vec<(Vec<String>, u32)>; 2] = [Vec::new(), Vec::new()];
         for (label, file) in FILES.iter().enumerate() {
-            let words = |gloss: &str| -> Vec<String> {
-                let lower = gloss.to_lowercase();
-                let runs = lower.split(|c: char| !c.is_ascii_lowercase());
-                runs.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-            };
             let synsets = wordnet.synsets().iter().filter(|synset| synset.lexicographer == *file);
             let fit: Vec<Vec<String>> =
-                synsets.map(|s| words(&s.gloss)).filter(|w| (6..=20).contains(&w.len())).collect();
+                synsets.map(|s| Self::words(&s.gloss)).filter(|w| (6..=20).contains(&w.len())).collect();
             ensure!(fit.len() >= PER_FILE, "{file} has {} glosses of 6 to 20 words", fit.len());
             let picks = SplitMix64::stream(seed, label as u64).sample_indices(fit.len(), PER_FILE);
             for (i, pick) in picks.into_iter().enumerate() {
@@ -71,6 +66,13 @@ impl GlossSet {
         let ids = known.zip(1..).collect();
         let (texts, labels) = rows.into_iter().flatten().unzip();
         Ok(Self { texts, labels, ids })
+    }
+
+    /// The runs of a to z in a text, in lower case.
+    pub fn words(text: &str) -> Vec<String> {
+        let lower = text.to_lowercase();
+        let runs = lower.split(|c: char| !c.is_ascii_lowercase());
+        runs.filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
     /// Rows that a table of the vocabulary needs, padding included.

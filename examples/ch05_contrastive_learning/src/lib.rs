@@ -9,4 +9,5 @@ pub mod launch;
 pub mod local;
 pub mod offline;
 pub mod ranks;
+pub mod transformer;
 pub mod two_views;
