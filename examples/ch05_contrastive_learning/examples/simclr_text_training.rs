@@ -4,13 +4,11 @@
 //! cargo run --release --example simclr_text_training                 (--encoder minilm: a transformer too; --full: on 50,000 glosses)
 
 use candle_core::Tensor;
-use ch05_contrastive_learning::families::{matrix, train};
-use ch05_contrastive_learning::glosses::{BagEncoder, GlossSet, TRAIN, TwoViews, Views, Words};
+use ch05_contrastive_learning::families::train;
+use ch05_contrastive_learning::glosses::{BagEncoder, EpochReport, GlossSet, TRAIN, TwoViews, Views};
 use ch05_contrastive_learning::transformer::tune_on_views;
 use eas_data::wordnet::WordNet;
-use eas_losses::diagnostics::{alignment, uniformity};
 use eas_losses::{NtXent, PairLayout};
-use eas_nn::NnError;
 use eas_nn::finetune::{EmbeddingFineTuner, Objective};
 use eas_report::{Chart, EncoderChoice, Table, num};
 use eas_retrieval::paraphrase::{CachedParaphraser, Paraphraser, SynonymParaphraser};
@@ -24,18 +22,6 @@ struct SimClr<'a> {
     head: bool,
     /// Whether every epoch is judged, or the last one only.
     watch: bool,
-}
-
-/// One line of the log: an epoch's end.
-struct EpochReport {
-    epoch: usize,
-    loss: f64,
-    accuracy: f64,
-    representation: f64,
-    /// Not measured unless every epoch is.
-    projection: f64,
-    alignment: f64,
-    uniformity: f64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -159,32 +145,12 @@ impl SimClr<'_> {
             if done.is_multiple_of(per_epoch) {
                 if self.watch || done == self.batches.len() {
                     let means = sums.map(|x| x / per_epoch as f64);
-                    log.push(self.report(&encoder, done / per_epoch, means, views)?);
+                    log.push(EpochReport::of(self.glosses, &encoder, done / per_epoch, means, views, self.watch)?);
                 }
                 sums = [0.0; 2];
             }
             Ok(out.loss)
         })?;
         Ok(log)
-    }
-
-    fn report(
-        self,
-        encoder: &BagEncoder,
-        epoch: usize,
-        means: [f64; 2],
-        views: &[Words; 2],
-    ) -> Result<EpochReport, NnError> {
-        let votes = |found: anyhow::Result<f64>| found.map_err(|error| NnError::Thread(error.to_string()));
-        let (x, y) = (matrix(&encoder.project(&views[0])?)?, matrix(&encoder.project(&views[1])?)?);
-        Ok(EpochReport {
-            epoch,
-            loss: means[0],
-            accuracy: means[1],
-            representation: votes(self.glosses.knn(|words| encoder.represent(words)))?,
-            projection: if self.watch { votes(self.glosses.knn(|words| encoder.project(words)))? } else { f64::NAN },
-            alignment: alignment(&x, &y, 2.0)?,
-            uniformity: f64::midpoint(uniformity(&x, 2.0)?, uniformity(&y, 2.0)?),
-        })
     }
 }

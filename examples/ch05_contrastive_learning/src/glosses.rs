@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use candle_core::{Device, Tensor, Var};
 use eas_data::wordnet::WordNet;
+use eas_losses::diagnostics::{alignment, uniformity};
 use eas_nn::heads::ProjectionHead;
 use eas_nn::params::Parameters;
 use eas_nn::{Mode, NnError};
@@ -200,6 +201,49 @@ impl BagEncoder {
     /// What the loss compares: `(batch, 32)`, not normalised.
     pub fn project(&self, words: &Words) -> Result<Tensor, NnError> {
         self.head.forward(&self.represent(words)?, Mode::EVAL)
+    }
+}
+
+/// How an encoder is at the end of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EpochReport {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean over the epoch's steps.
+    pub loss: f64,
+    /// Share of the views whose twin is the most similar, likewise.
+    pub accuracy: f64,
+    /// [`GlossSet::knn`] by the representation.
+    pub representation: f64,
+    /// And by what the head makes of it; NaN when it wasn't asked for.
+    pub projection: f64,
+    /// Mean squared distance of the last batch's twins, after the head.
+    pub alignment: f64,
+    /// Log of the mean Gaussian potential of that batch (Wang and Isola, 2020).
+    pub uniformity: f64,
+}
+
+impl EpochReport {
+    /// Judges `encoder`, given the epoch's mean loss and accuracy and its last two views; its head too, if `watch`.
+    pub fn of(
+        glosses: &GlossSet,
+        encoder: &BagEncoder,
+        epoch: usize,
+        [loss, accuracy]: [f64; 2],
+        views: &[Words; 2],
+        watch: bool,
+    ) -> Result<Self, NnError> {
+        let votes = |found: anyhow::Result<f64>| found.map_err(|error| NnError::Thread(error.to_string()));
+        let (x, y) = (matrix(&encoder.project(&views[0])?)?, matrix(&encoder.project(&views[1])?)?);
+        Ok(Self {
+            epoch,
+            loss,
+            accuracy,
+            representation: votes(glosses.knn(|words| encoder.represent(words)))?,
+            projection: if watch { votes(glosses.knn(|words| encoder.project(words)))? } else { f64::NAN },
+            alignment: alignment(&x, &y, 2.0)?,
+            uniformity: f64::midpoint(uniformity(&x, 2.0)?, uniformity(&y, 2.0)?),
+        })
     }
 }
 

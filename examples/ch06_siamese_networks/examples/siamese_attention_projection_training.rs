@@ -7,8 +7,7 @@ use std::time::Instant;
 use candle_core::{D, Device, Tensor};
 use ch06_siamese_networks::digit_net::{PairBatch, STEPS, pick, tensor};
 use ch06_siamese_networks::digits::Digits;
-use eas_losses::Triplet;
-use eas_losses::metric::{PairContrastive, PairLabel};
+use eas_losses::metric::PairContrastive;
 use eas_nn::checkpoint::ActivationMeter;
 use eas_nn::encoders::Encoder;
 use eas_nn::gradients::Gradients;
@@ -101,30 +100,9 @@ fn main() -> anyhow::Result<()> {
     let unplaced = largest(&(rows.1.forward(&x)? - rows.1.forward(&upside_down)?)?)?;
 
     page.section("Digits");
-    let contrastive: Vec<SiameseBatch> = pairs
-        .iter()
-        .map(|b| {
-            let (first, second) = (pick(&pixels, &b.first)?, pick(&pixels, &b.second)?);
-            Ok(SiameseBatch::Pairs { loss: PairContrastive::default(), first, second, labels: b.labels.clone() })
-        })
-        .collect::<Result<_, eas_nn::NnError>>()?;
-    // Each same pair with the second member of the different pair that follows it, unless all three are of one digit.
-    let triplets = pairs.iter().map(|b| {
-        let at = |i: &usize| {
-            b.labels[*i] == PairLabel::Same
-                && digits.train_labels[b.first[*i] as usize] != digits.train_labels[b.second[i + 1] as usize]
-        };
-        let same: Vec<usize> = (0..PAIRS - 1).filter(at).collect();
-        let side = |row: &dyn Fn(usize) -> u32| pick(&pixels, &same.iter().map(|&i| row(i)).collect::<Vec<_>>());
-        let (anchors, positives) = (side(&|i| b.first[i])?, side(&|i| b.second[i])?);
-        Ok(SiameseBatch::Triplets {
-            loss: Triplet { margin: 0.3, ..Triplet::default() },
-            anchors,
-            positives,
-            negatives: side(&|i| b.second[i + 1])?,
-        })
-    });
-    let triplets = triplets.collect::<Result<Vec<_>, eas_nn::NnError>>()?;
+    let contrastive = pairs.iter().map(|batch| batch.as_pairs(&pixels)).collect::<Result<Vec<_>, _>>()?;
+    let triplets = pairs.iter().map(|batch| batch.as_triplets(&pixels, &digits.train_labels));
+    let triplets = triplets.collect::<Result<Vec<_>, _>>()?;
     let plain = SiameseTraining { seed, ..SiameseTraining::default() };
     let mut table =
         Table::new(["tokens", "loss", "run", "AUC", "EER", "accuracy, last 50", "stored numbers", "a step"]);

@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
-use eas_losses::metric::PairLabel;
+use eas_losses::Triplet;
+use eas_losses::metric::{PairContrastive, PairLabel};
 use eas_nn::descent::Descent;
 use eas_nn::encoders::Encoder as _;
 use eas_nn::params::Parameters;
+use eas_nn::siamese::attention::SiameseBatch;
 use eas_nn::siamese::{EmbeddingConfig, EmbeddingNet, Siamese};
 use eas_nn::{Mode, NnError};
 use eas_tensor::Matrix;
@@ -86,6 +88,32 @@ impl PairBatch {
             }
         }
         batch
+    }
+
+    /// A step of the pairwise contrastive loss on these rows of `pixels`.
+    pub fn as_pairs(&self, pixels: &Tensor) -> Result<SiameseBatch, NnError> {
+        let (first, second) = (pick(pixels, &self.first)?, pick(pixels, &self.second)?);
+        Ok(SiameseBatch::Pairs { loss: PairContrastive::default(), first, second, labels: self.labels.clone() })
+    }
+
+    /// A step of the triplet loss with margin 0.3: each same pair with the second member of the different pair that follows it, unless all
+    /// three are of one class.
+    pub fn as_triplets(&self, pixels: &Tensor, classes: &[u32]) -> Result<SiameseBatch, NnError> {
+        let (mut anchors, mut positives, mut negatives) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..self.labels.len().saturating_sub(1) {
+            let negative = self.second[i + 1];
+            if self.labels[i] == PairLabel::Same && classes[self.first[i] as usize] != classes[negative as usize] {
+                anchors.push(self.first[i]);
+                positives.push(self.second[i]);
+                negatives.push(negative);
+            }
+        }
+        Ok(SiameseBatch::Triplets {
+            loss: Triplet { margin: 0.3, ..Triplet::default() },
+            anchors: pick(pixels, &anchors)?,
+            positives: pick(pixels, &positives)?,
+            negatives: pick(pixels, &negatives)?,
+        })
     }
 }
 
