@@ -1,8 +1,12 @@
 //! Classification by the nearest neighbours: what an embedding knows of classes it was never told.
 
-use eas_tensor::{Matrix, kernels, topk};
+use eas_tensor::gemm::{Epilogue, PackedMatrix};
+use eas_tensor::{Matrix, topk};
 
 use crate::EvalError;
+
+/// Queries whose cosines with all rows are held at once.
+const QUERIES_AT_A_TIME: usize = 64;
 
 /// The class of each query by majority vote of its `k` nearest rows in cosine; a tie goes to the class whose nearest row comes first.
 ///
@@ -39,14 +43,21 @@ pub fn vote(rows: &Matrix, labels: &[u32], queries: &Matrix, k: usize) -> Result
     // The length of a query changes no order.
     let mut unit = rows.clone();
     unit.normalize_rows();
-    let class = |query: &[f32]| {
-        let scores: Vec<f32> = unit.iter_rows().map(|row| kernels::dot(query, row)).collect();
-        let nearest: Vec<u32> = topk::top_k(&scores, k).iter().map(|hit| labels[hit.id]).collect();
+    let packed = PackedMatrix::new(&unit);
+    let class = |scores: &[f32]| {
+        let nearest: Vec<u32> = topk::top_k(scores, k).iter().map(|hit| labels[hit.id]).collect();
         let votes = |class: u32| nearest.iter().filter(|&&c| c == class).count();
         let most = nearest.iter().map(|&c| votes(c)).max().unwrap_or(0);
         nearest.iter().copied().find(|&c| votes(c) == most).unwrap_or_default()
     };
-    Ok(queries.iter_rows().map(class).collect())
+    let mut classes = Vec::with_capacity(queries.rows());
+    let mut scores = Vec::new();
+    for some in queries.as_slice().chunks(QUERIES_AT_A_TIME * queries.dim().max(1)) {
+        scores.resize(some.len() / queries.dim().max(1) * rows.rows(), 0.0);
+        packed.product(some, &mut scores, Epilogue::None);
+        classes.extend(scores.chunks_exact(rows.rows()).map(class));
+    }
+    Ok(classes)
 }
 
 /// The share of queries for which [`vote`] is right.

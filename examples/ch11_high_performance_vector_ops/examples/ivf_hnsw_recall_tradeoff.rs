@@ -83,8 +83,14 @@ fn main() -> anyhow::Result<()> {
     page.claim("HNSW finds at least 99 % of clustered neighbours at ef 50")
         .within(0.005)
         .at_least(on_clusters.by_beam[2].recall, 0.99);
-    page.claim("at least 88 % of isotropic ones").within(0.02).at_least(on_cube.by_beam[2].recall, 0.88);
-    page.claim("and 99 % of those at ef 200").within(0.005).at_least(on_cube.by_beam[4].recall, 0.99);
+    // Among 100,000 vectors without structure hnswlib finds 0.494 and 0.807 (M 16, ef_construction 200).
+    let (at_50, at_200) = page.size((0.88, 0.99), (0.48, 0.79));
+    page.claim(format!("at least {:.0} % of isotropic ones", 100.0 * at_50))
+        .within(0.02)
+        .at_least(on_cube.by_beam[2].recall, at_50);
+    page.claim(format!("and {:.0} % of those at ef 200", 100.0 * at_200))
+        .within(0.005)
+        .at_least(on_cube.by_beam[4].recall, at_200);
     page.claim("99.9 % of the nodes can be reached").all(&corpora, |c| c.hnsw.reachable_share() >= 0.999);
     page.claim("no node has more links than 2 M at the bottom, or M above")
         .all(corpora.iter().flat_map(|c| c.hnsw.level_links()), |level| {
