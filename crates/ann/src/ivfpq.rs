@@ -172,6 +172,9 @@ struct Rotation {
 ///
 /// [`VectorIndex::search`] scans `nprobe` lists, and further ones while it has fewer than `k` candidates; [`Self::search_counted`]
 /// stops after `nprobe`. Scores are those of the codes, or exact ones with re-ranking.
+///
+/// Of unit vectors, [`Metric::SquaredL2`] ranks the codes a little better than [`Metric::Cosine`] (of 20 candidates re-ranked on the WordNet
+/// glosses, all lists asked, 0.991 and 0.986 of the neighbours are found): it takes into account how long a code's vector is.
 #[derive(Debug, Clone)]
 pub struct IvfPq {
     metric: Metric,
