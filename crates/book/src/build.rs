@@ -17,11 +17,8 @@ pub(crate) fn build(root: &Path, listings: &[Found<'_>], release: bool) -> Resul
     if release {
         command.arg("--release");
     }
-    let mut packages: Vec<&str> = listings.iter().map(|found| found.chapter.name.as_str()).collect();
-    packages.dedup();
-    for package in packages {
-        command.args(["--package", package]);
-    }
+    // Not by package: the features of what chapters share would be those that one chapter asks for, and every chapter, and `cargo run
+    // --example`, would compile it anew.
     for found in listings {
         command.args(["--example", &found.entry.name]);
     }
