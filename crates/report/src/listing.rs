@@ -32,7 +32,7 @@ struct Flags {
     /// Sentence encoder: the bundled static one, or MiniLM (see scripts/fetch_models.sh)
     #[arg(long, value_enum, default_value_t)]
     encoder: EncoderChoice,
-    /// Engine that holds the vectors: this library, or a Milvus server (see scripts/milvus.sh)
+    /// Who does the work: this process, a Milvus server (see scripts/milvus.sh), or processes that mpirun starts
     #[arg(long, value_enum, default_value_t)]
     backend: BackendChoice,
     /// Go on as an HTTP server at this address when the listing is done, where it has something to serve
@@ -70,24 +70,16 @@ impl EncoderChoice {
     }
 }
 
-/// The engine asked for with `--backend`.
+/// Who does the work, asked for with `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BackendChoice {
-    /// The indexes of `eas-ann`, in this process.
+    /// This process.
     #[default]
     Own,
     /// A Milvus server, in a build with the feature `milvus`.
     Milvus,
-}
-
-impl BackendChoice {
-    /// `own` or `milvus`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::Milvus => "milvus",
-        }
-    }
+    /// Processes that `mpirun` starts, in a build with the feature `mpi`.
+    Mpi,
 }
 
 /// The device asked for with `--device`.
@@ -214,10 +206,13 @@ impl Listing {
         self.flags.device
     }
 
-    /// The engine asked for.
-    pub fn backend(&self) -> BackendChoice {
-        self.asked.backend.set(true);
-        self.flags.backend
+    /// True when `--backend` asks for `other` than this process.
+    pub fn runs_on(&self, other: BackendChoice) -> bool {
+        let asked = self.flags.backend == other;
+        if asked {
+            self.asked.backend.set(true);
+        }
+        asked
     }
 
     /// The address to serve at after [`finish`](Self::finish), if asked for.
@@ -379,7 +374,7 @@ impl Listing {
             (
                 self.flags.backend != BackendChoice::Own && !self.asked.backend.get(),
                 "--backend",
-                "it has no part that another engine could do",
+                "it has no part that this backend could do",
             ),
         ];
         for (_, flag, reason) in unused.iter().filter(|(unused, ..)| *unused) {
@@ -516,14 +511,15 @@ mod tests {
         let (plain, _) = page(&[]);
         assert_eq!((plain.seed(), plain.seed_or(7), plain.full(), plain.size(1, 2)), (42, 7, false, 1));
         assert_eq!((plain.encoder(), plain.device()), (EncoderChoice::Static, DeviceChoice::Cpu));
-        assert_eq!(plain.backend(), BackendChoice::Own);
+        assert!(plain.runs_on(BackendChoice::Own) && !plain.runs_on(BackendChoice::Milvus));
         assert_eq!(plain.serve(), None);
         assert_eq!(page(&["--serve"]).0.serve(), Some(([127, 0, 0, 1], 8080).into()));
         assert_eq!(page(&["--serve", "0.0.0.0:80"]).0.serve(), Some(([0, 0, 0, 0], 80).into()));
         let flags = "--seed 9 --full --encoder minilm --device cuda --backend milvus";
         let (set, _) = page(&flags.split(' ').collect::<Vec<_>>());
         assert_eq!((set.seed(), set.seed_or(7), set.size(1, 2)), (9, 9, 2));
-        assert_eq!(set.backend().name(), "milvus");
+        assert!(!set.runs_on(BackendChoice::Mpi) && !set.asked.backend.get());
+        assert!(set.runs_on(BackendChoice::Milvus) && set.asked.backend.get());
         assert_eq!((set.encoder().name(), set.device().name()), ("minilm", "cuda"));
     }
 

@@ -1,10 +1,11 @@
 //! Listing 5.16: one contrastive batch over several ranks, with exactly the gradient of a single process.
 //!
-//! cargo run --release --example distributed_all_gather_infonce
+//! cargo run --release --example distributed_all_gather_infonce         (--backend mpi: in processes too, with the feature `mpi`)
 
 use candle_core::{DType, Device, Var};
 use ch05_contrastive_learning::families::{DIM, FamilyWorld};
 use ch05_contrastive_learning::gathered::{Backward, Share, gradient, on_fixture};
+use ch05_contrastive_learning::processes;
 use ch05_contrastive_learning::ranks::{RankRun, TEMPERATURE, largest_difference, rank_batch, train_rank};
 use eas_losses::{InfoNce, Negatives, fixtures};
 use eas_nn::NnError;
@@ -20,6 +21,9 @@ const VARIANTS: [(&str, Backward); 3] = [
 ];
 
 fn main() -> anyhow::Result<()> {
+    if let Some(done) = processes::rank() {
+        return done;
+    }
     let mut page = eas_report::listing!();
 
     page.section("Four pairs on two ranks");
@@ -55,7 +59,8 @@ fn main() -> anyhow::Result<()> {
     page.table("The gradient by anchors and positives, temperature 0.5", &table);
 
     page.section("Training with 1, 2 and 4 ranks");
-    let world = FamilyWorld::new(page.seed_or(5))?;
+    let seed = page.seed_or(5);
+    let world = FamilyWorld::new(seed)?;
     let steps = page.size(100, 1_000);
     let mut runs = Vec::new();
     for ranks in [1, 2, 4] {
@@ -84,6 +89,11 @@ fn main() -> anyhow::Result<()> {
         "Recall@1 {:.3} with one rank, {:.3} with four (raw {raw:.3}). Weights differ by at most {:.1e}.",
         recalls[0], recalls[2], gaps[1]
     ));
+
+    let processes = processes::train(&mut page, seed, steps)?;
+    if let Some(run) = &processes {
+        page.text(format!("Two processes under mpirun sent {} bytes each, as two threads did.", run.traffic.sent));
+    }
 
     page.section("What a gather without a backward pass does to an encoder");
     let mut table = Table::new(["weights", "gathered rows", "cosine with the true gradient", "length / true"]);
@@ -121,6 +131,11 @@ fn main() -> anyhow::Result<()> {
     let same = runs.iter().flatten().zip(runs.iter().flat_map(|run| std::iter::repeat_n(&run[0], run.len())));
     let bits = |weights: &[f32]| weights.iter().map(|w| w.to_bits()).collect::<Vec<_>>();
     page.claim("all ranks of a run end with the same bits").all(same, |(a, b)| bits(&a.weights) == bits(&b.weights));
+    if let Some(run) = &processes {
+        page.claim("two processes under mpirun end with the threads' weights")
+            .at_most(largest_difference(&run.weights, &runs[1][0].weights), 1e-5);
+        page.claim("having sent as much").equals(run.traffic.sent, runs[1][0].traffic.sent);
+    }
     page.claim("recall@1 after training").greater(recalls[2], raw + 0.3);
     page.claim("on an encoder both patches miss the gradient").all(cosines, |cosine| cosine < 0.999);
     page.claim("bytes of a forward pass").equals(moved, 2 * 4 * 16 * DIM as u64 * 4);

@@ -88,14 +88,12 @@ impl Rank {
 
     /// Waits for its end; an error when it failed.
     pub fn finish(mut self) -> Result<Output> {
-        let mut lines = Vec::new();
-        for line in self.lines.by_ref().lines() {
-            lines.extend(line?.split_once(' ').map(|(word, value)| (word.to_owned(), value.to_owned())));
-        }
+        let mut text = String::new();
+        self.lines.read_to_string(&mut text)?;
         let status = self.child.wait()?;
         let errors = self.errors();
         ensure!(status.success(), "rank {} failed: {errors}", self.number);
-        Ok(Output { rank: self.number, lines })
+        Ok(Output::parse(self.number, &text))
     }
 
     /// Waits for it to fail, and returns what it says.
@@ -132,6 +130,12 @@ impl Drop for Rank {
 }
 
 impl Output {
+    /// The lines of rank `rank`.
+    pub fn parse(rank: usize, text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        Self { rank, lines: lines.map(|(word, value)| (word.to_owned(), value.to_owned())).collect() }
+    }
+
     /// Prints a training run for [`run`](Self::run) to read: numbers to the bit.
     pub fn print(run: &RankRun) {
         let RankRun { losses, weights, traffic, time } = run;

@@ -8,6 +8,7 @@ pub mod graded;
 pub mod launch;
 pub mod local;
 pub mod offline;
+pub mod processes;
 pub mod ranks;
 pub mod transformer;
 pub mod two_views;
