@@ -52,9 +52,10 @@ pub fn vote(rows: &Matrix, labels: &[u32], queries: &Matrix, k: usize) -> Result
     };
     let mut classes = Vec::with_capacity(queries.rows());
     let mut scores = Vec::new();
-    for some in queries.as_slice().chunks(QUERIES_AT_A_TIME * queries.dim().max(1)) {
-        scores.resize(some.len() / queries.dim().max(1) * rows.rows(), 0.0);
-        packed.product(some, &mut scores, Epilogue::None);
+    for from in (0..queries.rows()).step_by(QUERIES_AT_A_TIME) {
+        let to = queries.rows().min(from + QUERIES_AT_A_TIME);
+        scores.resize((to - from) * rows.rows(), 0.0);
+        packed.product(&queries.as_slice()[from * queries.dim()..to * queries.dim()], &mut scores, Epilogue::None);
         classes.extend(scores.chunks_exact(rows.rows()).map(class));
     }
     Ok(classes)
@@ -89,7 +90,7 @@ mod tests {
     fn the_majority_is_that_of_sorted_distances() {
         let mut rng = eas_tensor::rng::SplitMix64::new(3);
         let mut draw = |n: usize| Matrix::from_vec(n, 4, (0..4 * n).map(|_| rng.normal() as f32).collect()).unwrap();
-        let (rows, queries) = (draw(60), draw(20));
+        let (rows, queries) = (draw(60), draw(3 * QUERIES_AT_A_TIME - 5));
         let labels: Vec<u32> = (0..60).map(|i| i % 3).collect();
         for (query, class) in queries.iter_rows().zip(vote(&rows, &labels, &queries, 7).unwrap()) {
             let cosine = |i: &usize| {
@@ -114,5 +115,7 @@ mod tests {
         assert!(vote(&rows, &[1, 2], &rows, 0).is_err() && vote(&rows, &[1, 2], &rows, 3).is_err());
         assert!(vote(&rows, &[1, 2], &nan, 1).is_err());
         assert!(accuracy(&rows, &[1, 2], &rows, &[1], 1).is_err());
+        // Vectors without values are all alike: the first row decides.
+        assert_eq!(vote(&Matrix::zeros(2, 0), &[5, 6], &Matrix::zeros(3, 0), 1).unwrap(), [5; 3]);
     }
 }

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -37,12 +38,14 @@ pub struct HttpConfig {
     pub max_items: usize,
     /// Threads that encode at a time; further requests wait.
     pub threads: usize,
+    /// How long a stop waits for requests that have begun.
+    pub grace: Duration,
 }
 
 impl Default for HttpConfig {
-    /// 8 MiB, 4,096 items, four threads.
+    /// 8 MiB, 4,096 items, four threads, 5 s.
     fn default() -> Self {
-        Self { max_body: 8 << 20, max_items: 4_096, threads: 4 }
+        Self { max_body: 8 << 20, max_items: 4_096, threads: 4, grace: Duration::from_secs(5) }
     }
 }
 
@@ -73,14 +76,15 @@ pub struct Server {
 impl Server {
     /// Listens at `address`; port 0 takes a free one.
     ///
-    /// An error when the address is taken or isn't this machine's.
+    /// An error that names the address when it is taken or isn't this machine's.
     pub fn start<T: Item + Send + Sync + 'static>(
         address: SocketAddr,
         service: Arc<EmbeddingService<T>>,
         read: Read<T>,
         config: HttpConfig,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = TcpListener::bind(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("can't listen at {address}: {error}")))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -93,10 +97,18 @@ impl Server {
         let serve = move || {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
+                let (finish, finishing) = tokio::sync::oneshot::channel::<()>();
                 let until = async {
-                    let _ = stopped.await;
+                    let _ = finishing.await;
                 };
-                axum::serve(listener, app).with_graceful_shutdown(until).await
+                let serving = tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(until).into_future());
+                let _ = stopped.await;
+                drop(finish);
+                // A client that never finishes its request would keep the server for ever.
+                match tokio::time::timeout(config.grace, serving).await {
+                    Ok(ended) => ended.unwrap_or_else(|panic| Err(io::Error::other(panic))),
+                    Err(_) => Ok(()),
+                }
             })
         };
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(serve)?;
@@ -108,12 +120,12 @@ impl Server {
         self.address
     }
 
-    /// Waits until the server ends, which it does by itself only when it fails.
+    /// Waits for the end of the server's thread, which goes on until the program ends unless the system refuses it its listener.
     pub fn wait(mut self) -> io::Result<()> {
         join(self.thread.take())
     }
 
-    /// Answers the requests that have begun, and ends.
+    /// Answers the requests that have begun, waits [`HttpConfig::grace`] for those that their clients don't finish, and ends.
     pub fn stop(mut self) -> io::Result<()> {
         self.stop.take();
         join(self.thread.take())
@@ -255,7 +267,6 @@ mod tests {
     use crate::embedding::ServiceConfig;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
-    use std::time::Duration;
 
     /// Doubles two values; fails on a first value of 9.
     fn server() -> Server {
@@ -270,7 +281,7 @@ mod tests {
         let read = |values: Vec<f32>| {
             if values.len() == 2 { Ok(values) } else { Err(format!("{} values, must be 2", values.len())) }
         };
-        let config = HttpConfig { max_body: 2_000, max_items: 3, threads: 2 };
+        let config = HttpConfig { max_body: 2_000, max_items: 3, threads: 2, grace: Duration::from_millis(200) };
         Server::start(([127, 0, 0, 1], 0).into(), Arc::new(service), read, config).unwrap()
     }
 
@@ -336,11 +347,14 @@ mod tests {
             stream.write_all(request).unwrap();
         }
         assert_eq!(ask(&server, "POST", "/embed", r#"{"items": [[1, 2]]}"#).0, 200, "it goes on");
+        let mut unfinished = TcpStream::connect(server.address()).unwrap();
+        unfinished.write_all(b"POST /embed HTTP/1.1\r\nContent-Length: 99\r\n\r\n{").unwrap();
         let read: Read<Vec<f32>> = Ok;
         let encode = |items: &[&Vec<f32>]| Ok(items.iter().map(|item| (*item).clone()).collect());
         let service = EmbeddingService::new(ServiceConfig::default(), Arc::new(SystemClock::new()), "v1", encode);
         let service = Arc::new(service.unwrap());
-        assert!(Server::start(server.address(), service.clone(), read, HttpConfig::default()).is_err(), "taken");
+        let taken = Server::start(server.address(), service.clone(), read, HttpConfig::default()).unwrap_err();
+        assert!(taken.to_string().contains(&server.address().to_string()), "{taken}");
         // Of the block for documentation (RFC 5737).
         let elsewhere = ([192, 0, 2, 1], 80).into();
         assert!(Server::start(elsewhere, service, read, HttpConfig::default()).is_err());

@@ -206,9 +206,9 @@ impl Listing {
         self.flags.device
     }
 
-    /// True when `--backend` asks for `other` than this process.
-    pub fn runs_on(&self, other: BackendChoice) -> bool {
-        let asked = self.flags.backend == other;
+    /// True when `--backend` names `backend`. A backend that no part of a listing asks about is said to change nothing.
+    pub fn runs_on(&self, backend: BackendChoice) -> bool {
+        let asked = self.flags.backend == backend;
         if asked {
             self.asked.backend.set(true);
         }

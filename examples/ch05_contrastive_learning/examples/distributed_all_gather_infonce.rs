@@ -2,16 +2,13 @@
 //!
 //! cargo run --release --example distributed_all_gather_infonce         (--backend mpi: in processes too, with the feature `mpi`)
 
-use candle_core::{DType, Device, Var};
 use ch05_contrastive_learning::families::{DIM, FamilyWorld};
-use ch05_contrastive_learning::gathered::{Backward, Share, gradient, on_fixture};
+use ch05_contrastive_learning::gathered::{Backward, Share, bytes_of_a_forward, gradient, on_fixture, single};
 use ch05_contrastive_learning::processes;
-use ch05_contrastive_learning::ranks::{RankRun, TEMPERATURE, largest_difference, rank_batch, train_rank};
-use eas_losses::{InfoNce, Negatives, fixtures};
+use ch05_contrastive_learning::ranks::{RankRun, largest_difference, train_rank};
 use eas_nn::NnError;
+use eas_nn::dist::ThreadGroup;
 use eas_nn::dist::sync::unflatten;
-use eas_nn::dist::{DistributedInfoNce, ThreadGroup};
-use eas_nn::encoders::Encoder;
 use eas_report::{Chart, Table, num, sci};
 
 const VARIANTS: [(&str, Backward); 3] = [
@@ -142,29 +139,8 @@ fn main() -> anyhow::Result<()> {
     page.finish()
 }
 
-/// Loss, and gradient by anchors and by positives, of a single process on fixture T.
-fn single(temperature: f64) -> anyhow::Result<(f32, Vec<f32>, Vec<f32>)> {
-    let t = fixtures::tiny(DType::F32, &Device::Cpu)?;
-    let (a, p) = (Var::from_tensor(&t.anchors)?, Var::from_tensor(&t.positives)?);
-    let loss = InfoNce::new(temperature).forward(&a, &p, Negatives::TwoView)?.loss;
-    let grads = loss.backward()?;
-    let of = |var: &Var| grads.get(var).map_or_else(|| Ok(vec![]), |g| g.flatten_all()?.to_vec1::<f32>());
-    Ok((loss.to_scalar()?, of(&a)?, of(&p)?))
-}
-
 fn train(world: &FamilyWorld, ranks: usize, steps: u64) -> Result<Vec<RankRun>, NnError> {
     ThreadGroup::run(ranks, |group| train_rank(&group, world, steps, 64))
-}
-
-fn bytes_of_a_forward(world: &FamilyWorld) -> Result<u64, NnError> {
-    let received = ThreadGroup::run(4, |group| -> Result<u64, NnError> {
-        let (encoder, _) = world.encoder(1)?;
-        let (a, p) = rank_batch(&*group, world, 0, 64)?;
-        let info_nce = DistributedInfoNce::new(group.clone(), TEMPERATURE)?;
-        info_nce.forward(&encoder.forward(&a)?, &encoder.forward(&p)?)?;
-        Ok(group.traffic().received)
-    })?;
-    Ok(received[0])
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -4,14 +4,11 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use ch05_contrastive_learning::families::{FamilyWorld, train};
+use ch05_contrastive_learning::information::{TRUE_MI, information_bound};
 use eas_losses::contrastive::{RetrievalMetrics, candidate_loss};
 use eas_losses::{InfoNce, LossError, Negatives, fixtures, normalize};
 use eas_nn::encoders::Encoder;
 use eas_report::{Chart, Table, num};
-use eas_tensor::rng::SplitMix64;
-
-/// Mutual information, in nats, of two vectors in R^4 whose coordinates have correlation 0.8.
-const TRUE_MI: f64 = 2.043_302_5;
 
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
@@ -151,23 +148,4 @@ fn cosine_after_a_step(
         }
     }
     Ok((before, cosine()?))
-}
-
-/// `ln n - loss` of `batches` batches of n pairs, scored with the exact `ln p(y|x) / p(y)` of correlated normal coordinates.
-fn information_bound(n: usize, batches: usize, seed: u64) -> anyhow::Result<f64> {
-    let rho: f64 = 0.8;
-    let rest = 1.0 - rho * rho;
-    let score = |x: f64, y: f64| -0.5 * rest.ln() - (y - rho * x).powi(2) / (2.0 * rest) + y * y / 2.0;
-    let mut rng = SplitMix64::stream(seed, n as u64);
-    let targets: Vec<u32> = (0..n as u32).collect();
-    let mut total = 0.0;
-    for _ in 0..batches {
-        let x: Vec<[f64; 4]> = (0..n).map(|_| [(); 4].map(|()| rng.normal())).collect();
-        let y: Vec<[f64; 4]> = x.iter().map(|x| x.map(|v| rho * v + rest.sqrt() * rng.normal())).collect();
-        let row = |x: &[f64; 4]| y.iter().map(|y| (0..4).map(|d| score(x[d], y[d])).sum()).collect::<Vec<f64>>();
-        let scores: Vec<f64> = x.iter().flat_map(row).collect();
-        let scores = Tensor::from_vec(scores, (n, n), &Device::Cpu)?;
-        total += (n as f64).ln() - candidate_loss(&scores, &targets, 1.0, None, None)?.to_scalar::<f64>()?;
-    }
-    Ok(total / batches as f64)
 }

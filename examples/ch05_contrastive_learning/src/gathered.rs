@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use eas_losses::contrastive::candidate_loss;
-use eas_losses::{fixtures, normalize};
+use eas_losses::{InfoNce, Negatives, fixtures, normalize};
 use eas_nn::NnError;
 use eas_nn::dist::sync::{average_gradients, unflatten};
 use eas_nn::dist::{DistributedInfoNce, ProcessGroup, ThreadGroup, gather};
@@ -90,4 +90,26 @@ pub fn gradient(world: &FamilyWorld, weights: Option<&Vec<f32>>, backward: Backw
         average_gradients(&*group, &loss, &params)
     })?;
     Ok(ranks.remove(0))
+}
+
+/// Loss, and the gradient by anchors and by positives, of a single process on fixture T.
+pub fn single(temperature: f64) -> anyhow::Result<(f32, Vec<f32>, Vec<f32>)> {
+    let t = fixtures::tiny(DType::F32, &Device::Cpu)?;
+    let (a, p) = (Var::from_tensor(&t.anchors)?, Var::from_tensor(&t.positives)?);
+    let loss = InfoNce::new(temperature).forward(&a, &p, Negatives::TwoView)?.loss;
+    let grads = loss.backward()?;
+    let of = |var: &Var| grads.get(var).map_or_else(|| Ok(vec![]), |g| g.flatten_all()?.to_vec1::<f32>());
+    Ok((loss.to_scalar()?, of(&a)?, of(&p)?))
+}
+
+/// Bytes that a rank of four receives in one forward pass over a global batch of 64 pairs.
+pub fn bytes_of_a_forward(world: &FamilyWorld) -> Result<u64, NnError> {
+    let received = ThreadGroup::run(4, |group| -> Result<u64, NnError> {
+        let (encoder, _) = world.encoder(1)?;
+        let (a, p) = rank_batch(&*group, world, 0, 64)?;
+        let info_nce = DistributedInfoNce::new(group.clone(), TEMPERATURE)?;
+        info_nce.forward(&encoder.forward(&a)?, &encoder.forward(&p)?)?;
+        Ok(group.traffic().received)
+    })?;
+    Ok(received[0])
 }

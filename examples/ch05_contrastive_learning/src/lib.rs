@@ -5,6 +5,7 @@ pub mod families;
 pub mod gathered;
 pub mod glosses;
 pub mod graded;
+pub mod information;
 pub mod launch;
 pub mod local;
 pub mod offline;

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use ch06_siamese_networks::enrolment::{ENROLLED, Enrolment, Query, SHIFTS, TEMPLATES, top};
+use ch06_siamese_networks::enrolment::{ENROLLED, Enrolment, Query, SHIFTS, TEMPLATES, surest, top};
 use ch06_siamese_networks::glyph_net::{Loss, glyph_encoder};
 use eas_ann::{FlatIndex, Metric, VectorIndex};
 use eas_data::synth::glyphs::Glyphs;
@@ -160,12 +160,6 @@ fn main() -> anyhow::Result<()> {
     let counted = reviewed as f64 / held_out.len() as f64;
     page.claim("the review rate is reviews over queries").close(stats.review_rate() - counted, 0.0, 1e-12);
     page.finish()
-}
-
-/// Share right among the `count` of the highest scores.
-fn surest(mut judged: Vec<(f64, bool)>, count: usize) -> f64 {
-    judged.sort_by(|a, b| b.0.total_cmp(&a.0));
-    judged.iter().take(count).filter(|(_, right)| *right).count() as f64 / count as f64
 }
 
 type Scorer<'a> = dyn Fn(&Query, u64) -> Result<f64, RetrievalError> + 'a;

@@ -6,19 +6,17 @@
 use candle_core::Device;
 use ch06_siamese_networks::digit_net::tensor;
 use ch06_siamese_networks::glyph_net::{PkTraining, batch_hard};
+use ch06_siamese_networks::new_kinds::{NEW, ORDINARY, Trial, View};
 use eas_data::synth::transactions::{DIM, Transactions};
-use eas_eval::classification::roc_auc;
 use eas_nn::encoders::{Encoder, Mlp};
 use eas_nn::params::Parameters;
 use eas_report::{Cell, Chart, Table, num};
-use eas_retrieval::fewshot::{OpenSet, SupportMetric, SupportSet};
+use eas_retrieval::fewshot::{SupportMetric, SupportSet};
 use eas_tensor::Matrix;
 use eas_tensor::rng::SplitMix64;
 
 /// Kinds of fraud that training knows, and the label of ordinary transactions beside them.
 const KNOWN: u32 = 12;
-/// Kinds that appear later.
-const NEW: std::ops::Range<u32> = 12..16;
 const REPETITIONS: u64 = 20;
 
 fn main() -> anyhow::Result<()> {
@@ -76,7 +74,8 @@ fn main() -> anyhow::Result<()> {
     let mut results = Vec::new();
     for shots in [1, 5] {
         for (name, view) in views {
-            let trials = (0..REPETITIONS).map(|i| trial(&world, view, shots, &mut SplitMix64::stream(seed, 100 + i)));
+            let trials =
+                (0..REPETITIONS).map(|i| Trial::run(&world, view, shots, &mut SplitMix64::stream(seed, 100 + i)));
             let trials = trials.collect::<anyhow::Result<Vec<Trial>>>()?;
             let mean = |of: fn(&Trial) -> f64| trials.iter().map(of).sum::<f64>() / trials.len() as f64;
             let measures: [fn(&Trial) -> f64; 5] =
@@ -93,8 +92,8 @@ fn main() -> anyhow::Result<()> {
     }
     page.table("Kinds 12-15, each from 1 or 5 examples, 1% of the ordinary flagged; means of 20 draws", &table);
 
-    let example = trial(&world, &trained, 1, &mut SplitMix64::stream(seed, 100))?;
-    let (ordinary, fraud) = example.scores.split_at(1_000);
+    let example = Trial::run(&world, &trained, 1, &mut SplitMix64::stream(seed, 100))?;
+    let (ordinary, fraud) = example.scores.split_at(ORDINARY);
     let chart = Chart::histogram("How much nearer the nearest kind is than the ordinary", "score", 40);
     let chart = chart.series("1,000 ordinary", ordinary.to_vec()).series("40 of new kinds", fraud.to_vec());
     page.chart("scores.svg", &chart.marker("threshold", example.detector.threshold()))?;
@@ -127,50 +126,4 @@ fn main() -> anyhow::Result<()> {
     page.claim("five shots name more kinds, find more and rank better").all(0..4, |i| i == 2 || five[i] > one[i]);
     page.claim("the 0.7 rule finds next to nothing").at_most(one[4].max(five[4]), 0.02);
     page.finish()
-}
-
-/// How rows are compared.
-type View<'a> = dyn Fn(&Matrix) -> anyhow::Result<Matrix> + 'a;
-
-struct Trial {
-    detector: OpenSet,
-    /// Of 1,000 ordinary transactions, then of 10 of each new kind.
-    scores: Vec<f64>,
-    kind: f64,
-    recall: f64,
-    false_positives: f64,
-    auc: f64,
-    rule: f64,
-}
-
-/// New kinds from `shots` examples each, calibrated on 1,000 ordinary transactions and tested on others.
-fn trial(world: &Transactions, view: &View<'_>, shots: usize, rng: &mut SplitMix64) -> anyhow::Result<Trial> {
-    let (examples, kinds) = world.fraud(rng, NEW, shots);
-    let examples = view(&examples)?;
-    let mut support = SupportSet::new(examples.dim(), SupportMetric::Euclidean)?;
-    support.extend(&examples, &kinds)?;
-    let (reference, held_out) = (view(&world.normal(rng, 500))?, view(&world.normal(rng, 1_000))?);
-    let detector = OpenSet::calibrate(support, &reference, &held_out, 0.01)?;
-    let mut test = world.normal(rng, 1_000);
-    let (fraud, kinds) = world.fraud(rng, NEW, 10);
-    test.append(&fraud)?;
-    let test = view(&test)?;
-    let said = test.iter_rows().map(|row| detector.judge(row)).collect::<Result<Vec<_>, _>>()?;
-    let (ordinary, frauds) = said.split_at(1_000);
-    let share = |count: usize, of: usize| count as f64 / of as f64;
-    let scores: Vec<f64> = said.iter().map(|j| j.score).collect();
-    let labels: Vec<bool> = (0..said.len()).map(|i| i >= 1_000).collect();
-    let mut sure = 0;
-    for row in test.iter_rows().skip(1_000) {
-        sure += usize::from(detector.support().predict_proba(row, 1.0)?[0].1 > 0.7);
-    }
-    Ok(Trial {
-        kind: share(frauds.iter().zip(&kinds).filter(|(j, kind)| j.class == **kind).count(), kinds.len()),
-        recall: share(frauds.iter().filter(|j| j.flagged).count(), kinds.len()),
-        false_positives: share(ordinary.iter().filter(|j| j.flagged).count(), 1_000),
-        auc: roc_auc(&scores, &labels)?,
-        rule: share(sure, kinds.len()),
-        scores,
-        detector,
-    })
 }

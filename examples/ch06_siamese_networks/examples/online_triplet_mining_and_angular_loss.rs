@@ -7,10 +7,11 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor, Var};
 use ch06_siamese_networks::digit_net::{DigitNet, STEPS, gradient, pick, tensor};
 use ch06_siamese_networks::digits::Digits;
+use ch06_siamese_networks::teachers::{Teacher, euclidean_miner as miner};
 use eas_losses::metric::{Angular, AngularMargin, angles};
 use eas_losses::mining::{Fallback, Strategy};
 use eas_losses::sampler::PkSampler;
-use eas_losses::{Distance, Reduction, Triplet, TripletMiner, Triplets, fixtures};
+use eas_losses::{Reduction, Triplet, Triplets, fixtures};
 use eas_report::{Table, duration, num};
 
 use Reduction::MeanAll;
@@ -26,24 +27,11 @@ const STRATEGIES: [(&str, Strategy); 7] = [
     ("all", All),
 ];
 
-/// What a training run on the digits is taught by.
-#[derive(Clone, Copy)]
-enum Teacher {
-    Mined(Strategy),
-    SoftHard,
-    SemiThenHard,
-    /// The book's angular loss: a triplet loss whose distance is the angle.
-    AngleMargin,
-    /// The one that it cites, Wang et al. 2017: bounds an angle of the triangle.
-    Angular,
-}
-
 fn main() -> anyhow::Result<()> {
     let mut page = eas_report::listing!();
 
     page.section("Eight points, seven strategies");
     let (points, labels) = fixtures::labelled(DType::F64, &Device::Cpu)?;
-    let miner = |strategy, margin| TripletMiner { strategy, margin, distance: Distance::Euclidean };
     let cost = |triplets: &Triplets, margin, soft| -> anyhow::Result<(f64, f64)> {
         let out = Triplet { margin, soft, ..Triplet::default() }.mined(&points, triplets, MeanAll)?;
         Ok((out.loss.to_scalar::<f64>()?, out.metrics.active * out.metrics.triplets as f64))
@@ -102,34 +90,16 @@ fn main() -> anyhow::Result<()> {
     let teachers = mined.map(|(name, strategy)| (name, Teacher::Mined(strategy))).chain(more);
     for (name, teacher) in teachers {
         let net = DigitNet::new(seed)?;
-        let k = if matches!(teacher, Teacher::Angular) { 2 } else { 6 };
+        let k = teacher.per_class();
         let sampler = PkSampler::new(&digits.train_labels, 10, k, Some(STEPS), seed)?;
         let (mut batches, mut mined) = (sampler.epoch(0), Vec::with_capacity(STEPS));
         let labels: Vec<u32> = (0..10 * k as u32).map(|i| i / k as u32).collect();
         let start = Instant::now();
         net.train(|step| {
             let batch: Vec<u32> = batches.next().unwrap_or_default().into_iter().map(|i| i as u32).collect();
-            let x = net.forward(&pick(&pixels, &batch)?)?;
-            if matches!(teacher, Teacher::Angular) {
-                let pairs = x.reshape((10, 2, ()))?;
-                let side = |i: usize| pairs.narrow(1, i, 1)?.squeeze(1);
-                return Ok(wang.in_batch(&side(0)?, &side(1)?)?);
-            }
-            let strategy = match teacher {
-                Teacher::Mined(strategy) => strategy,
-                Teacher::SemiThenHard if step < STEPS * 7 / 10 => SemiHard(Fallback::Skip),
-                _ => BatchHard,
-            };
-            let triplets = miner(strategy, 0.3).mine(&x, &labels)?;
-            let loss = Triplet { margin: 0.3, soft: matches!(teacher, Teacher::SoftHard), ..Triplet::default() };
-            let out = loss.mined(&x, &triplets, MeanAll)?;
-            mined.push((out.metrics.triplets as f64, out.metrics.active * out.metrics.triplets as f64));
-            if matches!(teacher, Teacher::AngleMargin) {
-                let rows = [triplets.anchors, triplets.positives, triplets.negatives];
-                let [a, p, n] = rows.map(|rows| pick(&x, &rows));
-                return Ok(margin.forward(&a?, &p?, &n?)?);
-            }
-            Ok(out.loss)
+            let (loss, counts) = teacher.loss(&net.forward(&pick(&pixels, &batch)?)?, &labels, step)?;
+            mined.extend(counts);
+            Ok(loss)
         })?;
         let step = start.elapsed() / STEPS as u32;
         let scores = digits.verify(&net.embed(&digits.test)?, seed)?;

@@ -83,3 +83,22 @@ pub fn top(scores: &[f64]) -> (u32, f64) {
     let best = (0..scores.len()).min_by(|&x, &y| scores[y].total_cmp(&scores[x]));
     best.map_or((ENROLLED.start, f64::NEG_INFINITY), |class| (ENROLLED.start + class as u32, scores[class]))
 }
+
+/// Share right among the `count` of the highest scores; the count that is there when it is fewer.
+pub fn surest(mut judged: Vec<(f64, bool)>, count: usize) -> f64 {
+    judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+    judged.truncate(count);
+    judged.iter().filter(|(_, right)| *right).count() as f64 / judged.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_are_those_of_the_highest_scores() {
+        let judged = vec![(0.2, true), (0.9, false), (0.7, true), (0.1, false)];
+        assert_eq!([1, 2, 3, 9].map(|count| surest(judged.clone(), count)), [0.0, 0.5, 2.0 / 3.0, 0.5]);
+        assert_eq!(surest(Vec::new(), 3), 0.0);
+    }
+}

@@ -7,5 +7,7 @@ pub mod digits;
 pub mod drift;
 pub mod enrolment;
 pub mod glyph_net;
+pub mod new_kinds;
 pub mod pictures;
+pub mod teachers;
 pub mod twenty;
